@@ -1,0 +1,3 @@
+//! Socket loops around the core types.
+
+pub mod runtime;

@@ -1,0 +1,189 @@
+//! The facade over the executor and the reactor: no other file names smol or async-io.
+//!
+//! One thread, one [`Executor`]. Timers, descriptors and [`Signal`]s are all that a task may wait
+//! for; a future may be dropped at every await point, so what must survive lives in the core types.
+
+use crate::time::Instant;
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::os::fd::AsFd;
+use std::rc::Rc;
+use std::sync::OnceLock;
+use std::task::{Poll, Waker};
+
+pub use smol::future::or;
+
+/// The moment it is now, on the monotonic clock, counted from the first call in this process.
+pub fn now() -> Instant {
+    static START: OnceLock<std::time::Instant> = OnceLock::new();
+    Instant::from_micros(START.get_or_init(std::time::Instant::now).elapsed().as_micros() as u64)
+}
+
+/// Waits until `when`; at once when that is past.
+pub async fn sleep_until(when: Instant) {
+    let left = when - now();
+    if !left.is_zero() {
+        async_io::Timer::after(left).await;
+    }
+}
+
+/// Waits until `when`, for ever when there is none.
+pub async fn sleep_until_some(when: Option<Instant>) {
+    match when {
+        Some(when) => sleep_until(when).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A descriptor that can be waited for. The wrapped value is in non-blocking mode.
+pub struct Fd<T>(async_io::Async<T>);
+
+impl<T: AsFd> Fd<T> {
+    /// Registers `io` and sets it non-blocking.
+    ///
+    /// # Errors
+    /// When the kernel refuses to poll this kind of descriptor (regular files, for one).
+    pub fn new(io: T) -> std::io::Result<Self>
+    where
+        T: async_io::IoSafe,
+    {
+        async_io::Async::new(io).map(Fd)
+    }
+
+    /// The wrapped value.
+    pub fn get(&self) -> &T {
+        self.0.get_ref()
+    }
+
+    /// Does `op` when the descriptor is readable, again after each `WouldBlock`.
+    pub async fn when_readable<R>(&self, mut op: impl FnMut(&T) -> std::io::Result<R>) -> std::io::Result<R> {
+        self.0.read_with(&mut op).await
+    }
+
+    /// Does `op` when the descriptor is writable, again after each `WouldBlock`.
+    pub async fn when_writable<R>(&self, mut op: impl FnMut(&T) -> std::io::Result<R>) -> std::io::Result<R> {
+        self.0.write_with(&mut op).await
+    }
+
+    /// Waits until something can be read, reading nothing.
+    pub async fn readable(&self) -> std::io::Result<()> {
+        self.0.readable().await
+    }
+}
+
+impl<T: AsFd> Fd<T>
+where
+    for<'a> &'a T: std::io::Read + std::io::Write,
+{
+    /// Reads what is there into `buf`; 0 is the end of the stream.
+    pub async fn read(&self, buf: &mut [u8]) -> std::io::Result<usize> {
+        self.when_readable(|mut io| std::io::Read::read(&mut io, buf)).await
+    }
+
+    /// Writes some of `buf` and says how much.
+    pub async fn write(&self, buf: &[u8]) -> std::io::Result<usize> {
+        self.when_writable(|mut io| std::io::Write::write(&mut io, buf)).await
+    }
+}
+
+impl Fd<std::net::TcpStream> {
+    /// Connects over TCP.
+    pub async fn connect(to: std::net::SocketAddr) -> std::io::Result<Self> {
+        async_io::Async::<std::net::TcpStream>::connect(to).await.map(Fd)
+    }
+}
+
+/// "Look again": a counter and the tasks that wait for it to move. Carries no data, because the data
+/// is in the shared state; several notifications before a look are one.
+#[derive(Default)]
+pub struct Signal {
+    count: Cell<u32>,
+    waiting: RefCell<Vec<Waker>>,
+}
+
+impl Signal {
+    /// The count to hand to [`Signal::changed`]: taken *before* looking at the state.
+    pub fn count(&self) -> u32 {
+        self.count.get()
+    }
+
+    /// Wakes everybody who waits.
+    pub fn notify(&self) {
+        self.count.set(self.count.get().wrapping_add(1));
+        // Wakers are taken out one at a time: waking may run code that waits again.
+        while let Some(waker) = self.take_one() {
+            waker.wake();
+        }
+    }
+
+    fn take_one(&self) -> Option<Waker> {
+        self.waiting.borrow_mut().pop()
+    }
+
+    /// Waits until the count is no longer `seen`.
+    pub async fn changed(&self, seen: u32) {
+        poll_fn(|cx| {
+            if self.count.get() != seen {
+                return Poll::Ready(());
+            }
+            let mut waiting = self.waiting.borrow_mut();
+            if !waiting.iter().any(|w| w.will_wake(cx.waker())) {
+                waiting.push(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+/// The one executor of the one thread.
+#[derive(Clone, Default)]
+pub struct Executor(Rc<smol::LocalExecutor<'static>>);
+
+impl Executor {
+    /// Starts a task that runs until it ends by itself.
+    pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        self.0.spawn(task).detach();
+    }
+
+    /// Runs all tasks until `main` is done.
+    pub fn block_on<R>(&self, main: impl Future<Output = R>) -> R {
+        smol::block_on(self.0.run(main))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Duration;
+
+    #[test]
+    fn a_timer_fires() {
+        let start = now();
+        Executor::default().block_on(sleep_until(start + Duration::from_millis(5)));
+        assert!(now() - start >= Duration::from_millis(5));
+    }
+
+    #[test]
+    fn a_signal_wakes_every_waiter_once() {
+        let signal = Rc::new(Signal::default());
+        let woken = Rc::new(Cell::new(0));
+        let executor = Executor::default();
+        for _ in 0..3 {
+            let (signal, woken, seen) = (signal.clone(), woken.clone(), signal.count());
+            executor.spawn(async move {
+                signal.changed(seen).await;
+                woken.set(woken.get() + 1);
+            });
+        }
+        executor.block_on(async {
+            smol::future::yield_now().await;
+            smol::future::yield_now().await;
+            signal.notify();
+            while woken.get() < 3 {
+                smol::future::yield_now().await;
+            }
+        });
+        assert_eq!(woken.get(), 3);
+    }
+}

@@ -1,0 +1,5 @@
+//! The program: see [`hksvd::cli`].
+
+fn main() -> std::process::ExitCode {
+    hksvd::cli::main()
+}

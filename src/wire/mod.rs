@@ -1,0 +1,22 @@
+//! Formats: slices in, slices out. Nothing here keeps state.
+
+pub mod aac;
+pub mod dns;
+pub mod h264;
+pub mod hdsdata;
+pub mod http;
+pub mod json;
+pub mod tlv8;
+pub mod writer;
+
+pub use writer::{Full, Writer};
+
+/// Input that does not have the shape its format demands; the text says which rule it broke.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Malformed(pub &'static str);
+
+impl core::fmt::Display for Malformed {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.0)
+    }
+}
