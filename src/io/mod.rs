@@ -1,3 +1,4 @@
 //! Socket loops around the core types.
 
 pub mod runtime;
+pub mod worker;
