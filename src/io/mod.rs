@@ -1,4 +1,5 @@
 //! Socket loops around the core types.
 
+pub mod peer;
 pub mod runtime;
 pub mod worker;

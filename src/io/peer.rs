@@ -1,0 +1,146 @@
+//! The one loop around everything that speaks to a TCP peer: HAP connections and data streams.
+//!
+//! The core type behind a [`Peer`] decides what to say; the loop moves bytes, keeps its timers and
+//! gives up on a peer that takes nothing. Who does not read costs itself, nobody else.
+
+use super::runtime::{Fd, Signal, now, or, sleep_until, sleep_until_some};
+use crate::time::{Duration, Instant};
+use std::net::TcpStream;
+use std::ops::Deref;
+
+/// A conversation as the loop sees it. Every method borrows the shared state, does one thing with
+/// the core type, and lets go of it: nothing is borrowed across an await point.
+pub trait Peer {
+    /// What is to be sent, in its buffer.
+    type Frame: Deref<Target = [u8]>;
+
+    /// Lets `read` fill the receive buffer; its result is the number of new bytes.
+    fn receive(&self, read: &mut dyn FnMut(&mut [u8]) -> std::io::Result<usize>) -> std::io::Result<usize>;
+
+    /// `n` bytes were received. `Err` ends the conversation after what is still to be sent.
+    fn handle_received(&self, n: usize, now: Instant) -> Result<(), Closed>;
+
+    /// The next bytes to send; called until `None` after everything that happens.
+    fn poll_transmit(&self, now: Instant) -> Option<Self::Frame>;
+
+    /// All of the last frame was taken by the kernel.
+    fn handle_transmitted(&self, n: usize, now: Instant);
+
+    /// When [`Peer::handle_timeout`] wants to be called.
+    fn poll_timeout(&self) -> Option<Instant>;
+
+    /// A timer of the core type is due. `Err` as for [`Peer::handle_received`].
+    fn handle_timeout(&self, now: Instant) -> Result<(), Closed>;
+
+    /// Fires when the shared state may have something new for this peer.
+    fn signal(&self) -> &Signal;
+
+    /// Whether the conversation is over as soon as everything is sent.
+    fn is_over(&self) -> bool;
+
+    /// Resolves when this peer has to go at once.
+    fn cut(&self) -> impl Future<Output = ()>;
+}
+
+/// The conversation is over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Closed;
+
+/// Why a conversation ended, for the log.
+#[derive(Debug)]
+pub enum End {
+    /// We ended it: protocol error, end of the session, eviction.
+    Ours,
+    /// The peer closed its side.
+    Theirs,
+    /// Nothing could be written for [`STALLED`].
+    Stalled,
+    /// The network failed.
+    Failed(std::io::Error),
+}
+
+impl std::fmt::Display for End {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            End::Ours => f.write_str("closed by us"),
+            End::Theirs => f.write_str("closed by the peer"),
+            End::Stalled => write!(f, "peer took nothing for {} s", STALLED.as_secs()),
+            End::Failed(e) => write!(f, "{e}"),
+        }
+    }
+}
+
+/// A socket that takes no byte for this long is given up.
+pub const STALLED: Duration = Duration::from_secs(8);
+
+enum Woke {
+    Received(std::io::Result<usize>),
+    Look,
+    Cut,
+}
+
+/// Talks until one side has enough.
+pub async fn talk<P: Peer>(stream: &Fd<TcpStream>, peer: &P) -> End {
+    loop {
+        let seen = peer.signal().count();
+        if let Err(end) = send_all(stream, peer).await {
+            return end;
+        }
+        if peer.is_over() {
+            return End::Ours;
+        }
+        let received = async {
+            Woke::Received(stream.when_readable(|mut s| peer.receive(&mut |b| std::io::Read::read(&mut s, b))).await)
+        };
+        let look = async {
+            or(peer.signal().changed(seen), sleep_until_some(peer.poll_timeout())).await;
+            Woke::Look
+        };
+        let cut = async {
+            peer.cut().await;
+            Woke::Cut
+        };
+        let closed = match or(cut, or(received, look)).await {
+            Woke::Received(Ok(0)) => return End::Theirs,
+            Woke::Received(Ok(n)) => peer.handle_received(n, now()),
+            Woke::Received(Err(e)) => return End::Failed(e),
+            Woke::Look => match peer.poll_timeout() {
+                Some(when) if when <= now() => peer.handle_timeout(now()),
+                _ => Ok(()),
+            },
+            Woke::Cut => return End::Ours,
+        };
+        if closed == Err(Closed) {
+            // The last word (an error reply, a close event) still goes out.
+            return send_all(stream, peer).await.err().unwrap_or(End::Ours);
+        }
+    }
+}
+
+async fn send_all<P: Peer>(stream: &Fd<TcpStream>, peer: &P) -> Result<(), End> {
+    while let Some(frame) = peer.poll_transmit(now()) {
+        let mut left = &frame[..];
+        while !left.is_empty() {
+            let wrote = async { Some(stream.write(left).await) };
+            let cut = async {
+                peer.cut().await;
+                Some(Err(std::io::ErrorKind::Interrupted.into()))
+            };
+            let stalled = async {
+                sleep_until(now() + STALLED).await;
+                None
+            };
+            match or(cut, or(wrote, stalled)).await {
+                Some(Ok(0)) => return Err(End::Theirs),
+                Some(Ok(n)) => left = &left[n..],
+                Some(Err(e)) if e.kind() == std::io::ErrorKind::Interrupted => return Err(End::Ours),
+                Some(Err(e)) => return Err(End::Failed(e)),
+                None => return Err(End::Stalled),
+            }
+        }
+        let n = frame.len();
+        drop(frame);
+        peer.handle_transmitted(n, now());
+    }
+    Ok(())
+}
