@@ -1,0 +1,1 @@
+//! SRP-6a, the accessory's side.
