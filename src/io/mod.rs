@@ -1,5 +1,6 @@
 //! Socket loops around the core types.
 
 pub mod peer;
+pub mod random;
 pub mod runtime;
 pub mod worker;
