@@ -1,1 +1,12 @@
-//!
+//! The HomeKit Accessory Protocol over IP: pairing, the encrypted session, the accessory's database.
+
+pub mod camera_tlv;
+pub mod connection;
+pub mod database;
+pub mod record;
+pub mod resource;
+pub mod state;
+pub mod types;
+
+/// Which TCP connection something belongs to. Never given out twice while anything remembers it.
+pub type ConnectionId = u32;

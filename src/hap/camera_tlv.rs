@@ -1,0 +1,1 @@
+//! The TLV8 values of the camera's configurations and selections.

@@ -1,0 +1,1 @@
+//! One controller's connection: bytes in, responses and events out.

@@ -1,0 +1,1 @@
+//! The accessory's services and characteristics.

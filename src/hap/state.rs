@@ -1,0 +1,1 @@
+//! The live values of the characteristics.

@@ -1,0 +1,1 @@
+//! Formats, permissions and status codes of HAP.
