@@ -3,8 +3,10 @@
 pub mod camera_tlv;
 pub mod connection;
 pub mod database;
+pub mod pairing;
 pub mod record;
 pub mod resource;
+pub mod setup_code;
 pub mod state;
 pub mod types;
 
