@@ -2,8 +2,10 @@
 //! procedures by which they come and go (HAP R2 §5).
 
 pub mod list;
+pub mod verify;
 
 pub use list::ListOutcome;
+pub use verify::{Verify, VerifyOutcome};
 
 use super::setup_code::{self, SetupCode};
 use crate::crypto::{Random, Secret, SigningKey};
