@@ -2,9 +2,11 @@
 //! procedures by which they come and go (HAP R2 §5).
 
 pub mod list;
+pub mod setup;
 pub mod verify;
 
 pub use list::ListOutcome;
+pub use setup::{Outcome, Setup};
 pub use verify::{Verify, VerifyOutcome};
 
 use super::setup_code::{self, SetupCode};
