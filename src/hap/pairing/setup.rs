@@ -263,7 +263,9 @@ impl Setup {
             refuse(out, 4, Error::Authentication);
             return Ok(Outcome::Reply);
         };
-        job.not_before = now.max(self.next_proof);
+        // Who waits for each answer is never further behind than one interval. Who does not wait, but
+        // closes and comes back, learns nothing, and must not pile up a delay for others.
+        job.not_before = self.next_proof.clamp(now, now + PROOF_INTERVAL);
         self.next_proof = job.not_before + PROOF_INTERVAL;
         self.procedure = Some(Procedure { who, heard: now, step: Step::Proving });
         Ok(Outcome::Compute(job))
@@ -584,15 +586,32 @@ mod tests {
         let mut rig = Rig::new();
         let second = Duration::from_secs(1);
         rig.now = Instant::ZERO + 5 * second;
-        for expected in [5, 6, 7] {
+        let start = rig.now;
+        for wait in [0, 1, 1, 1] {
+            let before = rig.now;
             rig.send(1, &rig.vector("m1"));
             let Outcome::Compute(job) = rig.ask(1, &rig.wrong_m3()) else { panic!() };
-            assert_eq!(job.not_before, Instant::ZERO + expected * second);
+            rig.now = job.not_before;
+            assert_eq!(rig.now, before + wait * second);
+            let done = job.run();
+            assert!(matches!(rig.call(|s, now, _, out| s.handle_computed(1, done, now, out)), Outcome::TriesChanged));
         }
+        assert_eq!(rig.now, start + 3 * second);
         rig.now += 60 * second;
         rig.send(1, &rig.vector("m1"));
         let Outcome::Compute(job) = rig.ask(1, &rig.wrong_m3()) else { panic!() };
         assert_eq!(job.not_before, rig.now);
+    }
+
+    #[test]
+    fn proofs_nobody_waits_for_delay_nobody() {
+        let mut rig = Rig::new();
+        for who in 1..6 {
+            rig.send(who, &rig.vector("m1"));
+            let Outcome::Compute(job) = rig.ask(who, &rig.wrong_m3()) else { panic!() };
+            assert!(job.not_before <= rig.now + PROOF_INTERVAL);
+            rig.setup.handle_closed(who);
+        }
     }
 
     #[test]
