@@ -1,5 +1,5 @@
 //! The setup code and what a label shows of it: setup id, setup hash, payload of the QR code
-//! (HAP R2 §4.2).
+//! (HAP R2 §4.2.1).
 
 use super::pairing::DeviceId;
 use crate::crypto::{Random, Secret, sha512};
@@ -111,7 +111,7 @@ pub fn setup_hash(setup_id: &[u8; 4], device_id: &DeviceId) -> heapless::String<
 }
 
 /// The content of the QR code, `X-HM://` and 13 characters, for an accessory of HAP category
-/// `category` that speaks over IP (HAP R2 §4.2.2).
+/// `category` that speaks over IP.
 pub fn setup_uri(code: &SetupCode, setup_id: &[u8; 4], category: u8) -> heapless::String<20> {
     const IP: u64 = 1 << 28;
     payload(code, setup_id, category, IP)

@@ -7,7 +7,7 @@ const ADD: u64 = 3;
 const REMOVE: u64 = 4;
 const LIST: u64 = 5;
 
-/// What a request to `/pairings` came to. Except for `BadRequest` the reply stands in the writer.
+/// What a request to `/pairings` came to. Except for `BadRequest` the reply was appended to the writer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ListOutcome {
     /// Nothing changed.
@@ -24,15 +24,10 @@ pub enum ListOutcome {
 
 /// Answers `request` of a controller that is or is not `admin` at this moment.
 pub fn handle(request: &[u8], admin: bool, pairings: &mut Pairings, out: &mut Writer<'_>) -> ListOutcome {
-    out.truncate(0);
-    answer(request, admin, pairings, out).unwrap_or_else(|_| {
-        out.truncate(0);
-        ListOutcome::BadRequest
-    })
+    answer(request, admin, pairings, out).unwrap_or(ListOutcome::BadRequest)
 }
 
-/// Replies that changing the table failed, because it could not be stored. The caller has put the
-/// old table back.
+/// The reply when the changed table could not be stored. The caller has put the old one back.
 pub fn not_stored(out: &mut Writer<'_>) {
     refuse(out, 2, Error::Unknown);
 }
@@ -55,13 +50,17 @@ fn answer(
         refuse(out, 2, Error::Authentication);
         return Ok(ListOutcome::Reply);
     }
-    tlv8::put_u8(out, tag::STATE, 2);
     if method == LIST {
+        tlv8::put_u8(out, tag::STATE, 2);
         pairings.emit_list(out);
         return Ok(ListOutcome::Reply);
     }
     let id = tlv8::find(request, tag::IDENTIFIER)?.and_then(controller_id).ok_or(Malformed("no identifier"))?;
-    if method == ADD { add(request, id, pairings, out) } else { Ok(remove(id, pairings)) }
+    if method == ADD {
+        return add(request, id, pairings, out);
+    }
+    tlv8::put_u8(out, tag::STATE, 2);
+    Ok(remove(id, pairings))
 }
 
 fn add(
@@ -72,13 +71,15 @@ fn add(
 ) -> Result<ListOutcome, Malformed> {
     let public = tlv8::find(request, tag::PUBLIC_KEY)?.and_then(|v| v.array()).ok_or(Malformed("no public key"))?;
     let admin = tlv8::find(request, tag::PERMISSIONS)?.and_then(is_admin).ok_or(Malformed("no permissions"))?;
-    match pairings.add(Pairing { id, public, admin }) {
-        Ok(true) => return Ok(ListOutcome::Changed),
-        Ok(false) => {}
-        Err(NotAdded::Full) => refuse(out, 2, Error::MaxPeers),
-        Err(NotAdded::OtherKey | NotAdded::LastAdmin) => refuse(out, 2, Error::Unknown),
-    }
-    Ok(ListOutcome::Reply)
+    let changed = match pairings.add(Pairing { id, public, admin }) {
+        Ok(changed) => changed,
+        Err(why) => {
+            refuse(out, 2, if why == NotAdded::Full { Error::MaxPeers } else { Error::Unknown });
+            return Ok(ListOutcome::Reply);
+        }
+    };
+    tlv8::put_u8(out, tag::STATE, 2);
+    Ok(if changed { ListOutcome::Changed } else { ListOutcome::Reply })
 }
 
 fn remove(id: ControllerId, pairings: &mut Pairings) -> ListOutcome {
@@ -94,7 +95,7 @@ fn remove(id: ControllerId, pairings: &mut Pairings) -> ListOutcome {
 mod tests {
     use super::*;
     use crate::crypto::fixed::{array, hex, vectors};
-    use crate::hap::pairing::MAX_PAIRINGS;
+    use crate::hap::pairing::{MAX_PAIRINGS, MAX_REPLY};
     use heapless::Vec;
 
     fn pairing(id: &str, public: [u8; 32], admin: bool) -> Pairing {
@@ -110,7 +111,7 @@ mod tests {
     }
 
     fn ask(request: &[u8], admin: bool, pairings: &mut Pairings) -> (ListOutcome, std::vec::Vec<u8>) {
-        let mut buf = [0; 4096];
+        let mut buf = [0; MAX_REPLY];
         let mut out = Writer::new(&mut buf);
         let outcome = handle(request, admin, pairings, &mut out);
         (outcome, out.finish().unwrap().to_vec())
@@ -215,7 +216,6 @@ mod tests {
     fn what_cannot_be_stored_is_told() {
         let mut buf = [0; 8];
         let mut out = Writer::new(&mut buf);
-        out.bytes(b"ok");
         not_stored(&mut out);
         assert_eq!(out.written(), hex(&vectors("pairings")["unknown_key_mismatch"]));
     }

@@ -18,6 +18,9 @@ use heapless::Vec;
 /// takes one.
 pub const MAX_PAIRINGS: usize = 32;
 
+/// Bytes that are enough for any reply of this module: a list of all pairings is the longest.
+pub const MAX_REPLY: usize = Pairings::STORED;
+
 /// What a controller calls itself: up to 36 bytes of UTF-8, by habit a UUID.
 pub type ControllerId = Vec<u8, 36>;
 
@@ -81,7 +84,6 @@ enum Error {
 
 /// Writes the reply that is nothing but an error. It travels with HTTP status 200.
 fn refuse(out: &mut Writer<'_>, state: u8, error: Error) {
-    out.truncate(0);
     tlv8::put_u8(out, tag::STATE, state);
     tlv8::put_u8(out, tag::ERROR, error as u8);
 }
@@ -344,7 +346,7 @@ fn controller_id(value: tlv8::Value<'_>) -> Option<ControllerId> {
     Vec::from_slice(bytes).ok()
 }
 
-/// The admin bit of permissions (HAP R2 table 5-8).
+/// The admin bit of permissions (HAP R2 §5.10).
 fn is_admin(value: tlv8::Value<'_>) -> Option<bool> {
     value.uint().map(|permissions| permissions & 1 == 1)
 }

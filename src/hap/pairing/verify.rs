@@ -24,7 +24,8 @@ enum Step {
     },
 }
 
-/// What a request to `/pair-verify` came to. Except for `BadRequest` the reply stands in the writer.
+/// What a request to `/pair-verify` came to. Except for `BadRequest` the reply was
+/// appended to the writer.
 #[derive(Debug)]
 pub enum VerifyOutcome {
     /// The connection stays as it is.
@@ -49,7 +50,6 @@ impl Verify {
     /// Answers M1 or M3. Whatever came before, M1 starts again with a fresh key; Method is not looked
     /// at, because a full verify is a valid answer to an attempt to resume.
     pub fn handle(&mut self, request: &[u8], ctx: &mut Context<'_>, out: &mut Writer<'_>) -> VerifyOutcome {
-        out.truncate(0);
         // Whatever this request is, what was agreed before is used up by it.
         let step = core::mem::take(&mut self.step);
         let state = tlv8::find(request, tag::STATE).map(|v| v.and_then(|v| v.uint()));
