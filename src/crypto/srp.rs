@@ -84,7 +84,7 @@ pub struct Job {
     /// Comes back in [`Done::ticket`]: which question the answer belongs to.
     pub ticket: u32,
     /// When the work may start, for whoever runs it to wait for: setup codes are eight digits, and
-    /// this is what keeps a peer from trying them as fast as it can.
+    /// this is what keeps a peer from trying them, and from burning time, as fast as it can.
     pub not_before: Instant,
     work: Work,
 }

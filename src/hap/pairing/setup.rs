@@ -14,8 +14,8 @@ pub const MAX_TRIES: u8 = 100;
 /// A procedure whose connection is silent for so long gives way to another's.
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// Proofs are checked no faster than this.
-const PROOF_INTERVAL: Duration = Duration::from_secs(1);
+/// Proofs are checked, and key pairs made for an M1, no faster than this.
+const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The pair-setup of the accessory: one procedure at a time, whatever the number of connections.
 #[derive(Debug, Default)]
@@ -29,7 +29,8 @@ pub struct Setup {
     procedure: Option<Procedure>,
     /// The ticket of the job that is out for the current procedure or for [`Setup::prepare`].
     ticket: u32,
-    next_proof: Instant,
+    proofs: Pace,
+    key_pairs: Pace,
 }
 
 #[derive(Debug)]
@@ -59,7 +60,8 @@ pub enum Outcome {
     /// Nothing that lasts has changed.
     Reply,
     /// No reply yet. Run the job, not before [`Job::not_before`] and not on the event loop, and give
-    /// what comes out to [`Setup::handle_computed`].
+    /// what comes out to [`Setup::handle_computed`]. A job whose connection closes before that moment
+    /// is dropped, so that there are never more of them than connections.
     Compute(Job),
     /// The reply is M6. The pairings have changed, and the count of tries if there were any: both must
     /// be durable before it leaves; if that fails, call [`Setup::not_stored`] instead.
@@ -201,7 +203,9 @@ impl Setup {
                     (verifier, _) => {
                         self.verifier = verifier;
                         self.procedure = Some(Procedure { who, heard: now, step: Step::Preparing });
-                        Outcome::Compute(self.prepare_job(ctx))
+                        let mut job = self.prepare_job(ctx);
+                        job.not_before = self.key_pairs.next(now);
+                        Outcome::Compute(job)
                     }
                 };
             }
@@ -261,10 +265,7 @@ impl Setup {
             refuse(out, 4, Error::Authentication);
             return Ok(Outcome::Reply);
         };
-        // Who waits for each answer is never further behind than one interval. Who does not wait, but
-        // closes and comes back, learns nothing, and must not pile up a delay for others.
-        job.not_before = self.next_proof.clamp(now, now + PROOF_INTERVAL);
-        self.next_proof = job.not_before + PROOF_INTERVAL;
+        job.not_before = self.proofs.next(now);
         self.procedure = Some(Procedure { who, heard: now, step: Step::Proving });
         Ok(Outcome::Compute(job))
     }
@@ -294,6 +295,23 @@ impl Setup {
         send_m6(&key, ctx, out);
         self.reset();
         Ok(Outcome::Paired)
+    }
+}
+
+/// Spaces the work that a peer can ask for.
+#[derive(Debug, Default)]
+struct Pace {
+    next: Instant,
+}
+
+impl Pace {
+    /// When what is asked for `now` may start. Who waits for each answer is never further behind than
+    /// one interval. Who closes and comes back instead learns nothing, and must not pile up a delay
+    /// for others.
+    fn next(&mut self, now: Instant) -> Instant {
+        let start = self.next.clamp(now, now + INTERVAL);
+        self.next = start + INTERVAL;
+        start
     }
 }
 
@@ -610,12 +628,24 @@ mod tests {
     }
 
     #[test]
+    fn key_pairs_are_made_once_a_second() {
+        let mut rig = Rig::new();
+        for (who, wait) in [(1, 0), (2, 1), (3, 1)] {
+            let before = rig.now;
+            let Outcome::Compute(job) = rig.ask(who, &rig.vector("m1")) else { panic!() };
+            assert_eq!(job.not_before, before + wait * INTERVAL);
+            rig.now = job.not_before;
+            rig.setup.handle_closed(who);
+        }
+    }
+
+    #[test]
     fn proofs_nobody_waits_for_delay_nobody() {
         let mut rig = Rig::new();
         for who in 1..6 {
             rig.send(who, &rig.vector("m1"));
             let Outcome::Compute(job) = rig.ask(who, &rig.wrong_m3()) else { panic!() };
-            assert!(job.not_before <= rig.now + PROOF_INTERVAL);
+            assert!(job.not_before <= rig.now + INTERVAL);
             rig.setup.handle_closed(who);
         }
     }
