@@ -138,6 +138,12 @@ pub fn put_length_prefixed(annexb: &[u8], w: &mut Writer<'_>) {
     }
 }
 
+/// Bytes from hexadecimal text.
+#[cfg(test)]
+pub(crate) fn unhex(text: &str) -> Vec<u8> {
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

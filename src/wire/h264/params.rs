@@ -337,17 +337,25 @@ fn at_most(value: u32, limit: u8, rule: &'static str) -> Result<u8, Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use data_encoding::HEXLOWER;
+    use crate::wire::h264::unhex;
     use h264_reader::nal::{pps, sps};
     use h264_reader::rbsp::{BitReader, decode_nal};
 
     /// Parameter sets as x264 writes them, by what was asked of it.
     const X264: [(&str, &str, &str); 5] = [
         ("vectors", "674d4028d9020bf97011000003000100000300140f183248", "68ebc0e4b2"),
-        ("baseline 1280x720", SPS_BASELINE, PPS_BASELINE),
-        ("main 1920x1080", SPS_MAIN, PPS_MAIN),
-        ("high 640x360 interlaced", SPS_HIGH, PPS_HIGH),
-        ("high 4:4:4", SPS_444, PPS_444),
+        ("baseline, CAVLC", "6742c01fd9005005bb011000000300100000030320f1832480", "68cb83cb20"),
+        (
+            "main with HRD, cropped",
+            "674d4028eca03c0113f2e02200000300020000030064c4c001e848003d09c98600f1831960",
+            "68ebecb2",
+        ),
+        (
+            "high with scaling lists, interlaced",
+            "6764001eacd940a063f3e022000003000200000300643e28532c",
+            "68fba3cb3002c0",
+        ),
+        ("high 4:4:4, cropped", "67f4000d919b282810fc7e0220000003002000000641e28532c0", "68ebe3c44844"),
     ];
 
     fn oracle(sps_nal: &[u8], pps_nal: &[u8]) -> (sps::SeqParameterSet, pps::PicParameterSet) {
@@ -363,8 +371,7 @@ mod tests {
     #[test]
     fn agrees_with_an_independent_parser() {
         for (name, sps_hex, pps_hex) in X264 {
-            let (sps_nal, pps_nal) =
-                (HEXLOWER.decode(sps_hex.as_bytes()).unwrap(), HEXLOWER.decode(pps_hex.as_bytes()).unwrap());
+            let (sps_nal, pps_nal) = (unhex(sps_hex), unhex(pps_hex));
             let (sps, pps) = (Sps::parse(&sps_nal).unwrap(), Pps::parse(&pps_nal).unwrap());
             let (their_sps, their_pps) = oracle(&sps_nal, &pps_nal);
             assert_eq!((u32::from(sps.width), u32::from(sps.height)), their_sps.pixel_dimensions().unwrap(), "{name}");
@@ -399,8 +406,7 @@ mod tests {
             assert_eq!(i32::from(pps.pic_init_qp_minus26), their_pps.pic_init_qp_minus26, "{name}");
             assert_eq!(pps.redundant_pic_cnt_present, their_pps.redundant_pic_cnt_present_flag, "{name}");
             assert_eq!(
-                pps.bottom_field_pic_order_in_frame_present,
-                their_pps.bottom_field_pic_order_in_frame_present_flag,
+                pps.bottom_field_pic_order_in_frame_present, their_pps.bottom_field_pic_order_in_frame_present_flag,
                 "{name}"
             );
         }
@@ -408,7 +414,7 @@ mod tests {
 
     #[test]
     fn frame_time_and_reordering() {
-        let vector = Sps::parse(&HEXLOWER.decode(X264[0].1.as_bytes()).unwrap()).unwrap();
+        let vector = Sps::parse(&unhex(X264[0].1)).unwrap();
         assert_eq!(vector.timing.unwrap().frame_90k(), Some(9000));
         assert!(!vector.may_reorder());
         let senseless = Timing { num_units_in_tick: 1, time_scale: 90_000, fixed_frame_rate: true };
@@ -417,7 +423,7 @@ mod tests {
 
     #[test]
     fn cut_short_anywhere_is_refused_or_lacks_only_vui() {
-        let sps = HEXLOWER.decode(X264[0].1.as_bytes()).unwrap();
+        let sps = unhex(X264[0].1);
         let whole = Sps::parse(&sps).unwrap();
         for n in 0..sps.len() {
             if let Ok(cut) = Sps::parse(&sps[..n]) {
