@@ -1,0 +1,354 @@
+//! The prebuffer: the last seconds of video and audio, in one fixed ring each.
+
+use super::parameters::{AudioParameters, Collector, VideoParameters};
+use super::ring::{ENTRY_BYTES, Entry, Ring, Sample};
+use super::{Gone, ms_to_90k};
+use crate::time::{Duration, Pts90k};
+use crate::wire::h264::{Nals, length_prefixed_len, put_length_prefixed};
+
+/// One picture as the encoder handed it out.
+#[derive(Clone, Copy, Debug)]
+pub struct AccessUnit<'a> {
+    /// Annex B: NAL units with start codes, parameter sets and all.
+    pub annexb: &'a [u8],
+    /// When it was captured.
+    pub pts_90k: Pts90k,
+    /// It is an IDR picture.
+    pub key: bool,
+}
+
+/// How much of what comes in may be kept (privacy).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Retention {
+    /// Camera off, or nobody may look: parameters only.
+    Nothing,
+    /// Only live view is allowed: from the newest IDR on, no more. Too little for a [`super::Reader`],
+    /// which takes whole GOPs.
+    CurrentGop,
+    /// Recording is armed: all that fits.
+    Everything,
+}
+
+/// Sizes of the rings, made from what the whole media path may take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Budget {
+    /// Bytes for video samples.
+    pub video_bytes: usize,
+    /// Bytes for audio samples.
+    pub audio_bytes: usize,
+    /// Largest access unit that an assembler takes ([`super::annexb::Assembler`]).
+    pub access_unit_bytes: usize,
+}
+
+impl Budget {
+    /// Entries in each index: 34 s at 30 frames a second, 21 s of AAC at 48 kHz.
+    pub const ENTRIES: usize = 1024;
+    /// The buffer for one chunk that the data stream keeps (HDS, 0x40000 bytes).
+    pub const CHUNK_BYTES: usize = 256 * 1024;
+
+    /// Divides `memory_kb` KiB: what is fixed first, then audio by its share of the bitrate (and a
+    /// quarter more, so that it never runs out before the video), the rest for video. A budget that
+    /// is too small for anything still gives rings of 64 KiB and 8 KiB.
+    pub fn from_memory(memory_kb: u32, video_kbps: u32, audio_kbps: u32) -> Budget {
+        let memory = memory_kb as usize * 1024;
+        let access_unit_bytes = (memory / 16).clamp(64 * 1024, 512 * 1024);
+        let fixed = Self::CHUNK_BYTES + access_unit_bytes + 2 * Self::ENTRIES * ENTRY_BYTES;
+        let rings = memory.saturating_sub(fixed) as u64;
+        let audio_share = u64::from(audio_kbps) * 5 / 4;
+        let audio = rings * audio_share / (u64::from(video_kbps) + audio_share).max(1);
+        let audio_bytes = if audio_kbps == 0 { 0 } else { (audio as usize).max(8 * 1024) };
+        let video_bytes = (rings as usize).saturating_sub(audio_bytes).max(64 * 1024);
+        Budget { video_bytes, audio_bytes, access_unit_bytes }
+    }
+
+    /// How long the video ring reaches back at this bitrate.
+    pub fn seconds_held(&self, video_kbps: u32) -> u32 {
+        (self.video_bytes as u64 * 8 / (u64::from(video_kbps.max(1)) * 1000)) as u32
+    }
+}
+
+/// What has happened since the start.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Counters {
+    /// Access units that were taken.
+    pub frames: u32,
+    /// Bytes of video and audio that were taken.
+    pub bytes: u64,
+    /// Audio frames that were taken.
+    pub audio_frames: u32,
+    /// Samples that had to make room for newer ones.
+    pub evictions: u32,
+    /// Access units and audio frames larger than their ring.
+    pub oversized: u32,
+    /// Access units dropped because the IDR before them was missing.
+    pub awaiting_key: u32,
+    /// Parameter sets that could not be read.
+    pub bad_parameters: u32,
+}
+
+/// What the video that is held amounts to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Measured {
+    /// Frame rate times 1000.
+    pub frames_per_1000_s: u32,
+    /// Bitrate in kbit/s.
+    pub video_kbps: u32,
+}
+
+/// The last seconds of video and audio. Claims its memory in [`Prebuffer::new`] and never again;
+/// pushing copies the only copy that is made on the way in.
+pub struct Prebuffer {
+    video: Ring,
+    audio: Ring,
+    collector: Collector,
+    parameters: Option<VideoParameters>,
+    audio_parameters: Option<AudioParameters>,
+    epoch: u32,
+    retention: Retention,
+    /// Nothing can be decoded until an IDR comes.
+    awaiting_key: bool,
+    newest_key: Option<(u64, Pts90k)>,
+    /// When the last IDR came in, whether it was kept or not.
+    last_key_90k: Option<Pts90k>,
+    gop_90k: Option<u64>,
+    counters: Counters,
+}
+
+impl Prebuffer {
+    /// Claims the rings of `budget`. Nothing is kept until [`Prebuffer::set_retention`] allows it.
+    pub fn new(budget: Budget) -> Self {
+        Prebuffer {
+            video: Ring::new(budget.video_bytes, Budget::ENTRIES),
+            audio: Ring::new(budget.audio_bytes, Budget::ENTRIES),
+            collector: Collector::default(),
+            parameters: None,
+            audio_parameters: None,
+            epoch: 0,
+            retention: Retention::Nothing,
+            awaiting_key: true,
+            newest_key: None,
+            last_key_90k: None,
+            gop_90k: None,
+            counters: Counters::default(),
+        }
+    }
+
+    /// Takes a picture. Times that do not move forward are moved by one tick. After a lost or
+    /// oversized picture everything up to the next IDR is dropped.
+    pub fn push_video(&mut self, unit: AccessUnit<'_>) {
+        self.take_parameters(unit.annexb);
+        let len = length_prefixed_len(unit.annexb);
+        if len == 0 {
+            return;
+        }
+        if unit.key {
+            self.gop_90k = self.last_key_90k.map(|before| unit.pts_90k.saturating_sub(before)).or(self.gop_90k);
+            self.last_key_90k = Some(unit.pts_90k);
+        }
+        if self.retention == Retention::Nothing {
+            return;
+        }
+        if self.parameters.is_none() || self.awaiting_key && !unit.key {
+            self.counters.awaiting_key = self.counters.awaiting_key.saturating_add(1);
+            return;
+        }
+        let pts_90k = self.video.newest().map_or(unit.pts_90k, |newest| unit.pts_90k.max(newest.pts_90k + 1));
+        let number = self.video.numbers().end;
+        if !self.video.push(len, pts_90k, unit.key, self.epoch, |w| put_length_prefixed(unit.annexb, w)) {
+            self.counters.oversized = self.counters.oversized.saturating_add(1);
+            self.awaiting_key = true;
+            return;
+        }
+        if unit.key {
+            self.awaiting_key = false;
+            self.newest_key = Some((number, pts_90k));
+            if self.retention == Retention::CurrentGop {
+                self.discard_before_newest_key();
+            }
+        }
+        self.counters.frames = self.counters.frames.wrapping_add(1);
+        self.counters.bytes = self.counters.bytes.wrapping_add(len as u64);
+    }
+
+    fn take_parameters(&mut self, annexb: &[u8]) {
+        let mut changed = false;
+        for nal in Nals::new(annexb) {
+            // Parameter sets stand in front of the slices: no need to search those.
+            if nal.nal_type().is_vcl() {
+                break;
+            }
+            match self.collector.push(nal) {
+                Ok(new) => changed |= new,
+                Err(_) => self.counters.bad_parameters = self.counters.bad_parameters.saturating_add(1),
+            }
+        }
+        if changed {
+            self.restart();
+            self.parameters = self.collector.complete(self.epoch);
+        }
+    }
+
+    /// Takes one raw AAC frame. One that goes back in time is moved forward by a tick.
+    pub fn push_audio(&mut self, raw_aac: &[u8], pts_90k: Pts90k) {
+        if self.audio_parameters.is_none() || self.retention == Retention::Nothing || raw_aac.is_empty() {
+            return;
+        }
+        let pts_90k = self.audio.newest().map_or(pts_90k, |newest| pts_90k.max(newest.pts_90k + 1));
+        if !self.audio.push(raw_aac.len(), pts_90k, true, 0, |w| w.bytes(raw_aac)) {
+            self.counters.oversized = self.counters.oversized.saturating_add(1);
+            return;
+        }
+        self.counters.audio_frames = self.counters.audio_frames.wrapping_add(1);
+        self.counters.bytes = self.counters.bytes.wrapping_add(raw_aac.len() as u64);
+    }
+
+    /// Says what the audio frames that follow are, or that there will be none. A change drops what is
+    /// held: it cannot be mixed. Recordings go on, with silence where frames are missing.
+    pub fn set_audio(&mut self, parameters: Option<AudioParameters>) {
+        if parameters != self.audio_parameters {
+            self.audio_parameters = parameters;
+            self.audio.clear();
+        }
+    }
+
+    /// The source has restarted: what comes next does not continue what is held. Running readers end
+    /// after what is there.
+    pub fn restart(&mut self) {
+        self.epoch = self.epoch.wrapping_add(1);
+        self.awaiting_key = true;
+        self.last_key_90k = None;
+        self.parameters = self.parameters.take().map(|p| VideoParameters { epoch: self.epoch, ..p });
+    }
+
+    /// Sets how much may be kept; what no longer may be is overwritten at once.
+    pub fn set_retention(&mut self, retention: Retention) {
+        if retention == self.retention {
+            return;
+        }
+        self.retention = retention;
+        match retention {
+            Retention::Nothing => self.clear(),
+            Retention::CurrentGop => self.discard_before_newest_key(),
+            Retention::Everything => {}
+        }
+    }
+
+    /// How much may be kept.
+    pub fn retention(&self) -> Retention {
+        self.retention
+    }
+
+    fn discard_before_newest_key(&mut self) {
+        let Some((number, pts_90k)) = self.newest_key else { return self.clear() };
+        self.video.discard_before(number);
+        let audio = self.audio.entries_from(0).find(|(_, e)| e.pts_90k >= pts_90k).map(|(number, _)| number);
+        self.audio.discard_before(audio.unwrap_or(self.audio.numbers().end));
+    }
+
+    /// Overwrites everything that is held. The parameters stay; the next IDR starts anew.
+    pub fn clear(&mut self) {
+        if !self.video.numbers().is_empty() || !self.audio.numbers().is_empty() {
+            self.video.clear();
+            self.audio.clear();
+        }
+        self.awaiting_key = true;
+        self.newest_key = None;
+    }
+
+    /// The parameters of the pictures that come in now, once SPS and PPS were seen.
+    pub fn video(&self) -> Option<&VideoParameters> {
+        self.parameters.as_ref()
+    }
+
+    /// What the audio source delivers.
+    pub fn audio(&self) -> Option<AudioParameters> {
+        self.audio_parameters
+    }
+
+    /// The time between the oldest IDR and the newest picture held.
+    pub fn held(&self) -> Duration {
+        let oldest = self.video.entries_from(0).find(|(_, e)| e.key);
+        let ticks = match (oldest, self.video.newest()) {
+            (Some((_, oldest)), Some(newest)) => newest.pts_90k - oldest.pts_90k,
+            _ => 0,
+        };
+        Duration::from_micros(ticks * 100 / 9)
+    }
+
+    /// The time from IDR to IDR, as last seen. Above 5 s a hub may give up waiting for a fragment.
+    pub fn gop(&self) -> Option<Duration> {
+        self.gop_90k.map(|ticks| Duration::from_micros(ticks * 100 / 9))
+    }
+
+    /// Frame rate and bitrate of the video, over what is held; `None` below one second.
+    pub fn measured(&self) -> Option<Measured> {
+        let mut entries = self.video.entries_from(0).map(|(_, e)| e);
+        let oldest = entries.next()?;
+        let (count, bytes) = entries.fold((0u64, 0u64), |(count, bytes), e| (count + 1, bytes + u64::from(e.len)));
+        let ticks = self.video.newest()?.pts_90k - oldest.pts_90k;
+        (ticks >= 90_000).then(|| Measured {
+            frames_per_1000_s: (count * 90_000_000 / ticks) as u32,
+            video_kbps: (bytes * 8 * 90 / ticks) as u32,
+        })
+    }
+
+    /// What has happened since the start.
+    pub fn counters(&self) -> Counters {
+        Counters { evictions: self.video.evictions().saturating_add(self.audio.evictions()), ..self.counters }
+    }
+
+    /// Numbers of the video samples held: `end` is the number that the next one gets.
+    pub fn video_numbers(&self) -> core::ops::Range<u64> {
+        self.video.numbers()
+    }
+
+    /// Video sample `number`; `None` when it is still to come.
+    ///
+    /// # Errors
+    /// [`Gone::Overrun`] when it was overwritten.
+    pub fn video_sample(&self, number: u64) -> Result<Option<Sample<'_>>, Gone> {
+        self.video.sample(number)
+    }
+
+    /// The number of the newest IDR picture held.
+    pub fn newest_key(&self) -> Option<u64> {
+        self.newest_key.map(|(number, _)| number).filter(|number| self.video.numbers().contains(number))
+    }
+
+    /// Numbers of the audio samples held.
+    pub fn audio_numbers(&self) -> core::ops::Range<u64> {
+        self.audio.numbers()
+    }
+
+    /// Audio sample `number`, as [`Prebuffer::video_sample`].
+    ///
+    /// # Errors
+    /// [`Gone::Overrun`] when it was overwritten.
+    pub fn audio_sample(&self, number: u64) -> Result<Option<Sample<'_>>, Gone> {
+        self.audio.sample(number)
+    }
+
+    /// The newest IDR of the current epoch that is at least `ms` older than the newest picture, else
+    /// the oldest IDR of the epoch.
+    pub(super) fn key_before(&self, ms: u32) -> Option<u64> {
+        let newest = self.video.newest()?.pts_90k;
+        let keys = || self.video.entries_from(0).filter(|(_, e)| e.key && e.epoch == self.epoch);
+        keys().filter(|(_, e)| e.pts_90k + ms_to_90k(ms) <= newest).last().or_else(|| keys().next()).map(|(n, _)| n)
+    }
+
+    pub(super) fn video_entries(&self, from: u64) -> impl Iterator<Item = (u64, Entry)> + '_ {
+        self.video.entries_from(from)
+    }
+
+    pub(super) fn video_entry(&self, number: u64) -> Option<Entry> {
+        self.video.entry(number)
+    }
+
+    pub(super) fn newest_video(&self) -> Option<Entry> {
+        self.video.newest()
+    }
+
+    pub(super) fn audio_entry(&self, number: u64) -> Option<Entry> {
+        self.audio.entry(number)
+    }
+}
