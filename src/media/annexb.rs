@@ -50,6 +50,8 @@ pub struct Assembler {
     key: bool,
     /// The unit at the front is not whole.
     broken: bool,
+    /// It holds what no encoder writes.
+    senseless: bool,
     /// An IDR picture was handed out and nothing lost since.
     synchronised: bool,
     /// When the unit at the front began.
@@ -74,6 +76,7 @@ impl Assembler {
             picture: false,
             key: false,
             broken: true,
+            senseless: false,
             synchronised: false,
             began: Instant::ZERO,
             latest: Instant::ZERO,
@@ -85,8 +88,11 @@ impl Assembler {
     pub fn receive_buffer(&mut self) -> &mut [u8] {
         self.remove_taken();
         if self.len == self.buffer.len() {
-            // Once for each: what follows is dropped as the rest of the same unit.
-            self.counters.oversized = self.counters.oversized.saturating_add(u32::from(!self.broken));
+            if self.broken {
+                self.counters.garbage = self.counters.garbage.saturating_add(1);
+            } else {
+                self.counters.oversized = self.counters.oversized.saturating_add(1);
+            }
             self.lose(self.len);
         }
         &mut self.buffer[self.len..]
@@ -158,6 +164,7 @@ impl Assembler {
     fn begin_unit(&mut self, end: usize) {
         self.taken = end;
         self.entered = false;
+        self.senseless = false;
         self.picture = false;
         self.key = false;
         self.broken = false;
@@ -172,6 +179,7 @@ impl Assembler {
         self.len -= bytes - keep;
         self.scanned = 0;
         self.entered = false;
+        self.senseless = false;
         self.picture = false;
         self.key = false;
         self.broken = true;
@@ -229,7 +237,8 @@ impl Assembler {
     fn enter(&mut self, nal_type: NalType, header: u8, headless: bool) {
         const FORBIDDEN_ZERO_BIT: u8 = 0x80;
         let senseless = header & FORBIDDEN_ZERO_BIT != 0 || nal_type == NalType(0) || nal_type.0 >= 24;
-        if senseless && !self.broken {
+        if senseless && !self.senseless {
+            self.senseless = true;
             self.counters.garbage = self.counters.garbage.saturating_add(1);
         }
         if headless && !self.broken {
@@ -345,6 +354,18 @@ mod tests {
         let got: Vec<_> = out.iter().map(|(u, _)| slices(u)).collect();
         assert_eq!(got[..4], whole[..4]);
         assert_eq!(got[got.len() - 5..], whole[..]);
+    }
+
+    #[test]
+    fn a_stream_that_was_never_h264_is_counted() {
+        let mut assembler = Assembler::new(256);
+        // H.265: VPS, SPS, PPS, IDR.
+        let hevc = b"\0\0\0\x01\x40\x01\x0c\0\0\0\x01\x42\x01\x01\0\0\0\x01\x44\x01\xc0\0\0\0\x01\x26\x01\xaf";
+        assert!(assemble(&mut assembler, &hevc.repeat(20), 50).is_empty());
+        assert!(assembler.counters().garbage > 0);
+        let mut assembler = Assembler::new(256);
+        assert!(assemble(&mut assembler, &[0x55; 1000], 50).is_empty());
+        assert!(assembler.counters().garbage > 0);
     }
 
     #[test]

@@ -352,3 +352,161 @@ impl Prebuffer {
         self.audio.entry(number)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::h264::unhex;
+
+    const SPS: &str = "674d4028d9020bf97011000003000100000300140f183248";
+    const OTHER_SPS: &str = "6742c01fd9005005bb011000000300100000030320f1832480";
+    const PPS: &str = "68ebc0e4b2";
+
+    fn prebuffer(video_bytes: usize) -> Prebuffer {
+        let mut p = Prebuffer::new(Budget { video_bytes, audio_bytes: 100, access_unit_bytes: 100 });
+        p.set_retention(Retention::Everything);
+        p.set_audio(Some(AudioParameters { rate_hz: 16_000, channels: 1 }));
+        p
+    }
+
+    fn idr(sps: &str) -> Vec<u8> {
+        [&[0, 0, 0, 1][..], &unhex(sps), &[0, 0, 0, 1], &unhex(PPS), b"\0\0\0\x01\x65\x88\x11\x22"].concat()
+    }
+
+    const P: &[u8] = b"\0\0\x01\x41\x9a\x11\x22\x33\x44";
+
+    fn push(p: &mut Prebuffer, annexb: &[u8], pts_90k: u64, key: bool) {
+        p.push_video(AccessUnit { annexb, pts_90k, key });
+    }
+
+    #[test]
+    fn start_codes_become_lengths_and_parameter_sets_stay_out() {
+        let mut p = prebuffer(1000);
+        push(&mut p, P, 0, false);
+        assert_eq!((p.video(), p.counters().awaiting_key), (None, 1));
+        push(&mut p, &idr(SPS), 9000, true);
+        push(&mut p, P, 18_000, false);
+        assert_eq!(p.video_sample(0).unwrap().unwrap().bytes, b"\0\0\0\x04\x65\x88\x11\x22");
+        assert_eq!(p.video_sample(1).unwrap().unwrap().bytes, b"\0\0\0\x06\x41\x9a\x11\x22\x33\x44");
+        assert_eq!(p.video_sample(2), Ok(None));
+        let parameters = p.video().unwrap();
+        assert_eq!((parameters.width(), parameters.height()), (128, 72));
+        assert_eq!(p.held(), Duration::from_millis(100));
+        assert_eq!((p.counters().frames, p.counters().bytes), (2, 18));
+    }
+
+    #[test]
+    fn parameter_sets_may_come_alone() {
+        let mut p = prebuffer(1000);
+        let whole = idr(SPS);
+        let (sets, slice) = whole.split_at(whole.len() - 8);
+        push(&mut p, sets, 0, false);
+        assert_eq!(p.counters().frames, 0);
+        push(&mut p, slice, 1, true);
+        assert_eq!(p.counters().frames, 1);
+    }
+
+    #[test]
+    fn other_parameters_are_another_epoch() {
+        let mut p = prebuffer(1000);
+        push(&mut p, &idr(SPS), 0, true);
+        push(&mut p, &idr(SPS), 10, true);
+        let before = p.video().unwrap().epoch;
+        assert_eq!(p.video_sample(1).unwrap().unwrap().epoch, before);
+        push(&mut p, &idr(OTHER_SPS), 20, true);
+        let after = p.video().unwrap();
+        assert_eq!((after.width(), after.epoch), (1280, before + 1));
+        assert_eq!(p.video_sample(2).unwrap().unwrap().epoch, before + 1);
+        assert_eq!(p.key_before(1000), Some(2));
+        // A restart without a change, and no IDR yet.
+        p.restart();
+        push(&mut p, P, 30, false);
+        assert_eq!((p.video_numbers().end, p.key_before(0)), (3, None));
+    }
+
+    #[test]
+    fn a_picture_that_is_too_large_is_counted_and_the_next_idr_awaited() {
+        let mut p = prebuffer(40);
+        push(&mut p, &idr(SPS), 0, true);
+        push(&mut p, &[b"\0\0\x01\x41", &[0x9a; 50][..]].concat(), 10, false);
+        push(&mut p, P, 20, false);
+        assert_eq!(p.video_numbers(), 0..1);
+        push(&mut p, &idr(SPS), 30, true);
+        assert_eq!(p.video_numbers(), 0..2);
+        assert_eq!((p.counters().oversized, p.counters().awaiting_key), (1, 1));
+        p.push_audio(&[1; 101], 0);
+        assert_eq!((p.counters().oversized, p.audio_numbers().end), (2, 0));
+    }
+
+    #[test]
+    fn time_never_goes_back() {
+        let mut p = prebuffer(1000);
+        for pts in [100, 100, 50, 200] {
+            push(&mut p, &idr(SPS), pts, true);
+            p.push_audio(b"aac", pts);
+        }
+        let video: Vec<_> = p.video_entries(0).map(|(_, e)| e.pts_90k).collect();
+        assert_eq!(video, [100, 101, 102, 200]);
+        let audio: Vec<_> = (0..4).map(|n| p.audio_sample(n).unwrap().unwrap().pts_90k).collect();
+        assert_eq!(audio, video);
+    }
+
+    #[test]
+    fn retention_is_privacy() {
+        let mut p = prebuffer(1000);
+        for gop in 0..3u64 {
+            push(&mut p, &idr(SPS), gop * 18_000, true);
+            push(&mut p, P, gop * 18_000 + 9000, false);
+            p.push_audio(b"aac", gop * 18_000 + 4000);
+        }
+        assert_eq!(p.gop(), Some(Duration::from_millis(200)));
+        p.set_retention(Retention::CurrentGop);
+        assert_eq!((p.video_numbers(), p.audio_numbers()), (4..6, 2..3));
+        assert_eq!(p.video_sample(3), Err(Gone::Overrun));
+        push(&mut p, &idr(SPS), 54_000, true);
+        assert_eq!((p.video_numbers(), p.audio_numbers(), p.newest_key()), (6..7, 3..3, Some(6)));
+        p.set_retention(Retention::Nothing);
+        assert_eq!((p.video_numbers(), p.newest_key(), p.held()), (7..7, None, Duration::ZERO));
+        push(&mut p, &idr(SPS), 72_000, true);
+        p.push_audio(b"aac", 72_000);
+        assert_eq!((p.video_numbers().end, p.audio_numbers().end), (7, 3));
+        assert!(p.video().is_some(), "the parameters are still known");
+        p.set_retention(Retention::Everything);
+        push(&mut p, P, 81_000, false);
+        assert_eq!(p.video_numbers(), 7..7, "not before an IDR");
+    }
+
+    #[test]
+    fn another_audio_rate_drops_what_cannot_be_mixed() {
+        let mut p = prebuffer(1000);
+        p.push_audio(b"aac", 0);
+        p.set_audio(Some(AudioParameters { rate_hz: 16_000, channels: 1 }));
+        assert_eq!(p.audio_numbers(), 0..1);
+        p.set_audio(Some(AudioParameters { rate_hz: 8000, channels: 1 }));
+        assert_eq!(p.audio_numbers(), 1..1);
+        p.set_audio(None);
+        p.push_audio(b"aac", 9);
+        assert_eq!(p.audio_numbers(), 1..1);
+    }
+
+    #[test]
+    fn the_default_budget_holds_a_prebuffer_and_a_fragment() {
+        let budget = Budget::from_memory(2560, 2000, 32);
+        assert!((8..=9).contains(&budget.seconds_held(2000)), "{budget:?}");
+        let fixed = Budget::CHUNK_BYTES + budget.access_unit_bytes + 2 * Budget::ENTRIES * ENTRY_BYTES;
+        assert_eq!(budget.video_bytes + budget.audio_bytes + fixed, 2560 * 1024);
+        // Audio reaches back as far as video does.
+        assert!(budget.audio_bytes as u64 * 8 / 32_000 >= u64::from(budget.seconds_held(2000)));
+        assert_eq!(Budget::from_memory(2560, 2000, 0).audio_bytes, 0);
+        assert_eq!(Budget::from_memory(0, 2000, 32).video_bytes, 64 * 1024);
+    }
+
+    #[test]
+    fn measures_what_it_holds() {
+        let mut p = prebuffer(10_000);
+        for i in 0..31u64 {
+            push(&mut p, if i == 0 { idr(SPS) } else { P.to_vec() }.as_slice(), i * 6000, i == 0);
+        }
+        assert_eq!(p.measured(), Some(Measured { frames_per_1000_s: 15_000, video_kbps: 1 }));
+    }
+}
