@@ -1,0 +1,341 @@
+//! `fifo:PATH`: an encoder that writes its byte stream into a FIFO. There are no timestamps in it, the
+//! writer comes and goes, and some make the FIFO anew each time.
+
+use super::{Sink, Track, Trouble, Troubles, yield_now};
+use crate::io::runtime::{Fd, now, or, sleep_until};
+use crate::media::{adts, annexb};
+use crate::time::{Duration, Instant};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+/// A picture is taken for whole when nothing has come for so long.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Nothing for so long is worth a word, and a look whether the path still leads to this FIFO.
+const STALL: Duration = Duration::from_secs(2);
+
+/// Between two attempts to open.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// Reads Annex B H.264 for ever. Ends only when the path leads to something that is no FIFO.
+pub async fn video(path: &Path, access_unit_bytes: usize, sink: &mut impl Sink) -> io::Error {
+    let assembler = annexb::Assembler::new(access_unit_bytes);
+    read(path, Track::Video, Pictures { assembler, told: Default::default() }, sink).await
+}
+
+/// Reads ADTS AAC for ever, as [`video`].
+pub async fn audio(path: &Path, sink: &mut impl Sink) -> io::Error {
+    read(path, Track::Audio, Sound { assembler: adts::Assembler::default(), told: 0 }, sink).await
+}
+
+/// What makes media out of the bytes.
+trait Stream {
+    fn receive_buffer(&mut self) -> &mut [u8];
+    fn received(&mut self, n: usize, now: Instant, sink: &mut impl Sink, troubles: &mut Troubles);
+    fn paused(&mut self, sink: &mut impl Sink);
+    fn reset(&mut self);
+}
+
+enum Read {
+    Bytes(usize),
+    WriterGone,
+    Silence,
+}
+
+async fn read(path: &Path, track: Track, mut stream: impl Stream, sink: &mut impl Sink) -> io::Error {
+    let mut troubles = Troubles::new(track, format!("fifo:{}", path.display()));
+    let mut held: Option<Fd<File>> = None;
+    loop {
+        // The next descriptor is there before the old one goes, so that no writer finds a FIFO without reader.
+        held = match open(path) {
+            Ok(fd) => Some(fd),
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => return error,
+            Err(_) => {
+                drop(held.take());
+                troubles.report(Trouble::Missing, sink);
+                sleep_until(now() + RETRY).await;
+                continue;
+            }
+        };
+        let Some(fd) = &held else { continue };
+        if wait_for_writer(fd, path).await {
+            read_until_gone(fd, path, &mut stream, sink, &mut troubles).await;
+            stream.reset();
+        }
+        // A writer that opens and closes in a loop must not make this one spin.
+        sleep_until(now() + RETRY).await;
+    }
+}
+
+fn open(path: &Path) -> io::Result<Fd<File>> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    if !file.metadata()?.file_type().is_fifo() {
+        let text = format!("{} is not a FIFO; for a file use file:PATH", path.display());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    Fd::new(file)
+}
+
+/// Whether the FIFO was unlinked or made anew since it was opened.
+fn is_replaced(fd: &Fd<File>, path: &Path) -> bool {
+    match (fd.get().metadata(), std::fs::metadata(path)) {
+        (Ok(held), Ok(there)) => (held.dev(), held.ino()) != (there.dev(), there.ino()),
+        _ => true,
+    }
+}
+
+/// Reading now would say "end" as long as no writer has ever come; waiting says when one has. `false`
+/// when the path leads elsewhere by now.
+async fn wait_for_writer(fd: &Fd<File>, path: &Path) -> bool {
+    loop {
+        let readable = or(async { Some(fd.readable().await) }, async {
+            sleep_until(now() + STALL).await;
+            None
+        });
+        match readable.await {
+            Some(result) => return result.is_ok(),
+            None if is_replaced(fd, path) => return false,
+            None => {}
+        }
+    }
+}
+
+async fn read_until_gone(
+    fd: &Fd<File>,
+    path: &Path,
+    stream: &mut impl Stream,
+    sink: &mut impl Sink,
+    troubles: &mut Troubles,
+) {
+    let mut wait = PAUSE;
+    loop {
+        let buffer = stream.receive_buffer();
+        let outcome = or(
+            async {
+                match fd.read(buffer).await {
+                    Ok(n) if n > 0 => Read::Bytes(n),
+                    _ => Read::WriterGone,
+                }
+            },
+            async {
+                sleep_until(now() + wait).await;
+                Read::Silence
+            },
+        );
+        match outcome.await {
+            Read::Bytes(n) => {
+                stream.received(n, now(), sink, troubles);
+                wait = PAUSE;
+            }
+            Read::WriterGone => return troubles.report(Trouble::WriterGone, sink),
+            Read::Silence if wait == PAUSE => {
+                stream.paused(sink);
+                wait = STALL;
+            }
+            Read::Silence => {
+                troubles.report(Trouble::Stalled, sink);
+                if is_replaced(fd, path) {
+                    return;
+                }
+            }
+        }
+        yield_now().await;
+    }
+}
+
+struct Pictures {
+    assembler: annexb::Assembler,
+    told: annexb::AnnexBCounters,
+}
+
+impl Stream for Pictures {
+    fn receive_buffer(&mut self) -> &mut [u8] {
+        self.assembler.receive_buffer()
+    }
+
+    fn received(&mut self, n: usize, now: Instant, sink: &mut impl Sink, troubles: &mut Troubles) {
+        self.assembler.handle_received(n, now);
+        while let Some(unit) = self.assembler.poll_unit() {
+            sink.access_unit(unit.annexb, unit.key, unit.arrival);
+        }
+        let (seen, told) = (self.assembler.counters(), self.told);
+        for (seen, told, trouble) in [
+            (seen.garbage, told.garbage, Trouble::Garbage),
+            (seen.torn, told.torn, Trouble::Torn),
+            (seen.oversized, told.oversized, Trouble::Oversized),
+        ] {
+            if seen != told {
+                troubles.report(trouble, sink);
+            }
+        }
+        self.told = seen;
+    }
+
+    fn paused(&mut self, sink: &mut impl Sink) {
+        if let Some(unit) = self.assembler.flush() {
+            sink.access_unit(unit.annexb, unit.key, unit.arrival);
+        }
+    }
+
+    fn reset(&mut self) {
+        self.assembler.reset();
+        self.told = self.assembler.counters();
+    }
+}
+
+struct Sound {
+    assembler: adts::Assembler,
+    told: u32,
+}
+
+impl Stream for Sound {
+    fn receive_buffer(&mut self) -> &mut [u8] {
+        self.assembler.receive_buffer()
+    }
+
+    fn received(&mut self, n: usize, now: Instant, sink: &mut impl Sink, troubles: &mut Troubles) {
+        self.assembler.handle_received(n, now);
+        while let Some(frame) = self.assembler.poll_frame() {
+            sink.aac(frame.raw, frame.rate_hz, frame.channels, frame.arrival);
+        }
+        if self.assembler.garbage() != self.told {
+            self.told = self.assembler.garbage();
+            troubles.report(Trouble::Garbage, sink);
+        }
+    }
+
+    fn paused(&mut self, _: &mut impl Sink) {}
+
+    fn reset(&mut self) {
+        self.assembler.reset();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Recorder;
+    use super::*;
+    use crate::io::runtime::Executor;
+    use std::cell::RefCell;
+    use std::io::Write;
+    use std::path::PathBuf;
+    use std::rc::Rc;
+
+    /// A folder of its own that goes with the test.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Folder {
+            let path = std::env::temp_dir().join(format!("hksvd-fifo-{name}-{}", std::process::id()));
+            let _ = std::fs::remove_dir_all(&path);
+            std::fs::create_dir_all(&path).unwrap();
+            Folder(path)
+        }
+
+        fn fifo(&self) -> PathBuf {
+            let path = self.0.join("stream");
+            let _ = std::fs::remove_file(&path);
+            assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+            path
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    const IDR: &[u8] = b"\0\0\0\x01\x67\x42\0\0\x01\x65\x88\x01\0";
+    const P: &[u8] = b"\0\0\0\x01\x41\x9a\x01\x02";
+
+    fn pause(ms: u64) {
+        std::thread::sleep(Duration::from_millis(ms));
+    }
+
+    /// Runs `source` and, on a thread of its own, `writer`; the source is dropped a little later.
+    fn run(source: impl Future<Output = io::Error>, writer: impl FnOnce() + Send + 'static) {
+        let done = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let writer_done = done.clone();
+        let thread = std::thread::spawn(move || {
+            writer();
+            pause(150);
+            writer_done.store(true, std::sync::atomic::Ordering::Release);
+        });
+        Executor::default().block_on(or(
+            async {
+                panic!("{}", source.await);
+            },
+            async {
+                while !done.load(std::sync::atomic::Ordering::Acquire) {
+                    sleep_until(now() + Duration::from_millis(10)).await;
+                }
+            },
+        ));
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_writer_comes_and_goes_and_comes_back() {
+        let folder = Folder::new("video");
+        let path = folder.fifo();
+        let recorder = Rc::new(RefCell::new(Recorder::default()));
+        let mut sink = recorder.clone();
+        let writer_path = path.clone();
+        run(async { video(&path, 1000, &mut sink).await }, move || {
+            let open = || OpenOptions::new().write(true).open(&writer_path).unwrap();
+            let mut first = open();
+            first.write_all(&[IDR, P, P].concat()).unwrap();
+            // The last picture comes out without a successor.
+            pause(150);
+            first.write_all(&P[..5]).unwrap();
+            drop(first);
+            pause(50);
+            let mut second = open();
+            // From the middle of a NAL unit.
+            second.write_all(&[&IDR[8..], P, IDR, P].concat()).unwrap();
+            pause(500);
+        });
+        let recorder = recorder.borrow();
+        let got: Vec<_> = recorder.pictures.iter().map(|p| (p.0, p.1)).collect();
+        assert_eq!(got, [(IDR.len(), true), (P.len(), false), (P.len(), false), (IDR.len(), true), (P.len(), false)]);
+        assert_eq!(recorder.troubles[0], (Track::Video, Trouble::WriterGone));
+    }
+
+    #[test]
+    fn a_fifo_that_was_made_anew_is_found() {
+        let folder = Folder::new("anew");
+        let path = folder.fifo();
+        let recorder = Rc::new(RefCell::new(Recorder::default()));
+        let mut sink = recorder.clone();
+        let writer_path = path.clone();
+        let source = async { audio(&path, &mut sink).await };
+        run(source, move || {
+            pause(50);
+            // Nobody has written into the first one yet.
+            let path = folder.fifo();
+            assert_eq!(path, writer_path);
+            let frame = b"\xff\xf1\x60\x40\x01\x7f\xfcabcd";
+            OpenOptions::new().write(true).open(path).unwrap().write_all(&frame.repeat(3)).unwrap();
+        });
+        assert_eq!(recorder.borrow().frames.iter().map(|f| f.0).collect::<Vec<_>>(), [16_000; 3]);
+    }
+
+    #[test]
+    fn a_regular_file_is_refused_and_a_missing_one_awaited() {
+        let folder = Folder::new("file");
+        let path = folder.0.join("clip.h264");
+        let recorder = Rc::new(RefCell::new(Recorder::default()));
+        let mut sink = recorder.clone();
+        let create = path.clone();
+        std::thread::spawn(move || {
+            pause(100);
+            std::fs::write(create, b"").unwrap();
+        });
+        let error = Executor::default().block_on(video(&path, 1000, &mut sink));
+        assert!(error.to_string().ends_with("is not a FIFO; for a file use file:PATH"), "{error}");
+        assert_eq!(recorder.borrow().troubles, [(Track::Video, Trouble::Missing)]);
+    }
+}
