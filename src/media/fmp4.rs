@@ -373,3 +373,46 @@ impl<'a> Window<'a> {
         self.u32(u32::from(version) << 24 | flags);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::ParameterSet;
+    use super::*;
+    use crate::wire::h264::{Sps, unhex};
+
+    #[test]
+    fn a_window_takes_its_part_of_the_whole() {
+        let pieces: [&[u8]; 4] = [b"abc", b"", b"defgh", b"i"];
+        for offset in 0..12 {
+            for room in 0..12 {
+                let mut out = [0; 12];
+                let mut w = Window::new(offset, &mut out[..room]);
+                pieces.iter().for_each(|piece| w.put(piece));
+                let n = w.len();
+                let whole = b"abcdefghi";
+                let from = offset.min(whole.len());
+                assert_eq!(out[..n], whole[from..(from + room).min(whole.len())], "{offset} {room}");
+            }
+        }
+    }
+
+    #[test]
+    fn high_profile_says_what_the_standard_adds() {
+        let sps = unhex("6764001eacd940a063f3e022000003000200000300643e28532c");
+        let pps = [unhex("68fba3cb3002c0"), unhex("68fba3cb3002c1")];
+        let video = VideoParameters {
+            parsed: Sps::parse(&sps).unwrap(),
+            sps: ParameterSet::from_slice(&sps).unwrap(),
+            pps: pps.iter().map(|pps| ParameterSet::from_slice(pps).unwrap()).collect(),
+            epoch: 0,
+        };
+        let mut buf = [0; 2048];
+        let mut w = Writer::new(&mut buf);
+        put_avcc(&video, &mut w);
+        let avcc = w.finish().unwrap();
+        assert_eq!(avcc[8..16], [1, 100, 0, 0x1e, 0xff, 0xe1, 0, sps.len() as u8]);
+        let behind_sps = 16 + sps.len();
+        assert_eq!(avcc[behind_sps..behind_sps + 3], [2, 0, 7]);
+        assert!(avcc.ends_with(&[0xfd, 0xf8, 0xf8, 0]));
+    }
+}

@@ -20,8 +20,8 @@ pub trait Sink {
     /// One raw AAC-LC frame.
     fn aac(&mut self, raw_frame: &[u8], rate_hz: u32, channels: u8, arrival: Instant);
 
-    /// Something is wrong with a source. Comes each time, for counting; [`Troubles`] has put the first
-    /// of each kind into the log.
+    /// Something is wrong with a source. Comes each time, for counting; the source itself has put the
+    /// first of each kind into the log.
     fn trouble(&mut self, track: Track, trouble: Trouble);
 }
 
