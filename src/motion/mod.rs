@@ -1,1 +1,29 @@
+//! Motion: whoever sees it, one state comes out.
 //!
+//! [`Detector`] looks at what the encoder spent on each picture, and [`Meter`] reads that out of the stream.
+
+pub mod detector;
+mod meter;
+
+pub use detector::Detector;
+pub use meter::Meter;
+
+/// A change of the motion state.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Motion {
+    /// MotionDetected becomes true.
+    Start,
+    /// MotionDetected becomes false.
+    Stop,
+}
+
+/// What the detector is told of an access unit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AccessUnit {
+    /// Not a P picture: its size tells nothing about change.
+    pub key: bool,
+    /// Bytes of slice data (NAL unit types 1 and 5), without parameter sets, SEI and filler data.
+    pub bytes: u32,
+    /// QP of the first slice; `None` when it cannot be read.
+    pub qp: Option<u8>,
+}
