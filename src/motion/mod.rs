@@ -1,12 +1,16 @@
 //! Motion: whoever sees it, one state comes out.
 //!
-//! [`Detector`] looks at what the encoder spent on each picture, and [`Meter`] reads that out of the stream.
+//! [`Detector`] looks at what the encoder spent on each picture, [`Meter`] reads that out of the stream, and
+//! [`Sensor`] joins the detector with the other origins (a POST, a doorbell press, the clock in mode
+//! `continuous`) into the one state that MotionDetected shows.
 
 pub mod detector;
 mod meter;
+pub mod sensor;
 
 pub use detector::Detector;
 pub use meter::Meter;
+pub use sensor::{Mode, Sensor};
 
 /// A change of the motion state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
