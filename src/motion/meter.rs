@@ -75,3 +75,70 @@ impl Meter {
         header.qp(sps, pps).ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPS: &[u8] = &[
+        0x67, 0x42, 0xc0, 0x16, 0xd9, 0x00, 0xc0, 0x37, 0xa6, 0xa0, 0xc0, 0xc0, 0xc8, 0x00, 0x00, 0x03, 0x00, 0x08,
+        0x00, 0x00, 0x03, 0x00, 0xa0, 0x78, 0xb1, 0x72, 0x40,
+    ];
+    const PPS: &[u8] = &[0x68, 0xcb, 0x8c, 0xb2];
+    /// QP 22.
+    const IDR: &[u8] = &[0x65, 0x88, 0x84, 0x13, 0xff, 0xe5, 0xfe, 0xa0, 0x59, 0xc0];
+    /// QP 24.
+    const P: &[u8] = &[0x41, 0x9a, 0x38, 0x5e, 0x05, 0x17, 0x89, 0xc0, 0x81, 0x84];
+    /// first_mb_in_slice 432, QP 28.
+    const P_SECOND: &[u8] = &[0x41, 0x00, 0xd8, 0x9a, 0x38, 0x4e, 0xa1, 0x2f, 0xff];
+    const SEI: &[u8] = &[0x06, 0x05, 0x10, 0x11, 0x80];
+    const FILLER: &[u8] = &[0x0c, 0xff, 0xff, 0xff, 0xff, 0xff, 0x80];
+
+    fn annexb(nals: &[&[u8]]) -> Vec<u8> {
+        nals.iter().flat_map(|nal| [&[0, 0, 0, 1], *nal].concat()).collect()
+    }
+
+    #[test]
+    fn counts_the_slices_and_nothing_else() {
+        let mut meter = Meter::new();
+        let idr = meter.measure(&annexb(&[&[9, 0x10], SPS, PPS, SEI, IDR, FILLER]));
+        assert_eq!(idr, Some(AccessUnit { key: true, bytes: 10, qp: Some(22) }));
+        let p = meter.measure(&annexb(&[SEI, P, P_SECOND, FILLER]));
+        assert_eq!(p, Some(AccessUnit { key: false, bytes: 19, qp: Some(24) }));
+        assert_eq!(meter.measure(&annexb(&[SEI, FILLER])), None);
+        assert_eq!(meter.measure(&[]), None);
+    }
+
+    #[test]
+    fn without_its_parameter_sets_there_is_no_qp() {
+        let mut meter = Meter::new();
+        let unread = Some(AccessUnit { key: false, bytes: 10, qp: None });
+        assert_eq!(meter.measure(&annexb(&[P])), unread);
+        assert_eq!(meter.measure(&annexb(&[PPS, P])), unread);
+        assert_eq!(meter.measure(&annexb(&[SPS, P])), Some(AccessUnit { key: false, bytes: 10, qp: Some(24) }));
+        // Damaged ones do not replace those in force.
+        assert_eq!(meter.measure(&annexb(&[&SPS[..4], &PPS[..2], P])).unwrap().qp, Some(24));
+    }
+
+    #[test]
+    fn a_picture_that_is_not_p_is_left_out() {
+        let mut meter = Meter::new();
+        meter.measure(&annexb(&[SPS, PPS]));
+        // slice_type 7 (I) and 6 (B) in a NAL unit of type 1: 1 0001000 ..., 1 00111 ...
+        assert!(meter.measure(&annexb(&[&[0x41, 0x88, 0x84, 0x13, 0xff]])).unwrap().key);
+        assert!(meter.measure(&annexb(&[&[0x01, 0x9e, 0x84, 0x13, 0xff]])).unwrap().key);
+        // A header without an end.
+        let cut = AccessUnit { key: false, bytes: 1, qp: None };
+        assert_eq!(meter.measure(&annexb(&[&[0x41]])), Some(cut));
+    }
+
+    #[test]
+    fn the_latest_parameter_sets_are_kept() {
+        let mut meter = Meter::new();
+        for id in 0..9 {
+            meter.keep(Pps { id, ..Pps::parse(PPS).unwrap() });
+        }
+        let ids: Vec<u8> = meter.pps.iter().map(|pps| pps.id).collect();
+        assert_eq!(ids, [5, 6, 7, 8]);
+    }
+}

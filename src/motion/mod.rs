@@ -7,6 +7,7 @@
 pub mod detector;
 mod meter;
 pub mod sensor;
+pub mod trace;
 
 pub use detector::Detector;
 pub use meter::Meter;
