@@ -2,6 +2,7 @@
 //! sockets, files or clocks.
 
 pub mod frame;
+pub mod message;
 pub mod prepared;
 
 pub use prepared::{Busy, Prepared};
