@@ -587,4 +587,22 @@ mod tests {
         assert!(walk_dictionary(b"\xd0", |_, _| ()).is_err());
         assert!(walk_dictionary(b"", |_, _| ()).is_err());
     }
+
+    #[test]
+    fn noise_is_read_to_an_end_without_harm() {
+        let mut state = 1u32;
+        let mut bytes = [0; 64];
+        for _ in 0..20_000 {
+            bytes.fill_with(|| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 24) as u8
+            });
+            let mut reader = Reader::new(&bytes);
+            let mut events = 0;
+            while let Ok(Some(_)) = reader.next() {
+                events += 1;
+            }
+            assert!(events <= 2 * bytes.len());
+        }
+    }
 }
