@@ -1,1 +1,365 @@
-//!
+//! The JSON bodies of HAP (HAP R2 §6.7): requests into types that borrow from the body, answers
+//! through a [`Writer`].
+
+use super::{Malformed, Writer};
+use core::fmt::{self, Write as _};
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+/// The value a controller wrote. HAP does not say its type beforehand: the characteristic does.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Value<'a> {
+    /// `true` or `false`.
+    Bool(bool),
+    /// An integer that is not negative.
+    Unsigned(u64),
+    /// A negative integer.
+    Negative(i64),
+    /// A number with a fraction or an exponent.
+    Float(f64),
+    /// A string where it stands in the body.
+    Text(&'a str),
+    /// A string that had an escape in it, as in base64 whose `/` came as `\/`.
+    Unescaped(String),
+    /// An array or an object; no characteristic takes one.
+    Other,
+}
+
+impl Value<'_> {
+    /// The string, when it is one.
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Value::Text(text) => Some(text),
+            Value::Unescaped(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// A truth value: `true`, `false`, 1 or 0.
+    pub fn truth(&self) -> Option<bool> {
+        match *self {
+            Value::Bool(truth) => Some(truth),
+            Value::Unsigned(n @ 0..=1) => Some(n == 1),
+            _ => None,
+        }
+    }
+
+    /// An integer that is not negative; a truth value counts as 1 or 0, as does 1.0.
+    pub fn unsigned(&self) -> Option<u64> {
+        match *self {
+            Value::Bool(truth) => Some(u64::from(truth)),
+            Value::Unsigned(n) => Some(n),
+            // Controllers that hold every number as a double.
+            Value::Float(x) if x >= 0.0 && x <= f64::from(u32::MAX) && x as u64 as f64 == x => Some(x as u64),
+            _ => None,
+        }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Value<'a> {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        input.deserialize_any(ValueVisitor)
+    }
+}
+
+struct ValueVisitor;
+
+impl<'de> Visitor<'de> for ValueVisitor {
+    type Value = Value<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+    fn visit_bool<E>(self, v: bool) -> Result<Value<'de>, E> {
+        Ok(Value::Bool(v))
+    }
+    fn visit_u64<E>(self, v: u64) -> Result<Value<'de>, E> {
+        Ok(Value::Unsigned(v))
+    }
+    fn visit_i64<E>(self, v: i64) -> Result<Value<'de>, E> {
+        Ok(Value::Negative(v))
+    }
+    fn visit_f64<E>(self, v: f64) -> Result<Value<'de>, E> {
+        Ok(Value::Float(v))
+    }
+    fn visit_borrowed_str<E>(self, v: &'de str) -> Result<Value<'de>, E> {
+        Ok(Value::Text(v))
+    }
+    fn visit_str<E>(self, v: &str) -> Result<Value<'de>, E> {
+        Ok(Value::Unescaped(v.to_owned()))
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value<'de>, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Value::Other)
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value<'de>, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Value::Other)
+    }
+}
+
+/// `true`, `false`, 1 or 0.
+fn truth<'de, D: Deserializer<'de>>(input: D) -> Result<Option<bool>, D::Error> {
+    let Some(value) = Option::<Value<'_>>::deserialize(input)? else { return Ok(None) };
+    value.truth().map(Some).ok_or_else(|| serde::de::Error::custom("neither true nor false"))
+}
+
+/// One entry of a write to `/characteristics`. Keys that change nothing here (`authData`, `remote`)
+/// are not read.
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+pub struct Write<'a> {
+    /// The accessory.
+    pub aid: u64,
+    /// The characteristic.
+    pub iid: u64,
+    /// What to write.
+    #[serde(borrow, default)]
+    pub value: Option<Value<'a>>,
+    /// Subscribe or unsubscribe.
+    #[serde(default, deserialize_with = "truth")]
+    pub ev: Option<bool>,
+    /// A write response is asked for.
+    #[serde(default, deserialize_with = "truth")]
+    pub r: Option<bool>,
+}
+
+/// The body of `PUT /characteristics` (HAP R2 §6.7.2).
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+pub struct Writes<'a> {
+    /// The entries in order.
+    #[serde(borrow, deserialize_with = "bounded")]
+    pub characteristics: Vec<Write<'a>>,
+    /// The timed write they belong to.
+    #[serde(default)]
+    pub pid: Option<u64>,
+}
+
+/// More entries than any accessory of ours has characteristics.
+const WRITES_MAX: usize = 128;
+
+/// Bounds what a body of `{},{},…` may claim.
+fn bounded<'de: 'a, 'a, D: Deserializer<'de>>(input: D) -> Result<Vec<Write<'a>>, D::Error> {
+    struct Entries;
+    impl<'de> Visitor<'de> for Entries {
+        type Value = Vec<Write<'de>>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of writes")
+        }
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+            let mut entries = Vec::new();
+            while let Some(entry) = seq.next_element()? {
+                if entries.len() == WRITES_MAX {
+                    return Err(serde::de::Error::custom("too many writes"));
+                }
+                entries.push(entry);
+            }
+            Ok(entries)
+        }
+    }
+    input.deserialize_seq(Entries)
+}
+
+/// The body of `PUT /prepare` (HAP R2 §6.7.2.4).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+pub struct Prepare {
+    /// How long the write may take to arrive, in milliseconds.
+    pub ttl: u64,
+    /// What the write will name.
+    pub pid: u64,
+}
+
+/// The body of `POST /resource`.
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+pub struct Resource<'a> {
+    /// The accessory; 1 when absent.
+    #[serde(default)]
+    pub aid: Option<u64>,
+    /// `image` is the only one there is.
+    #[serde(borrow, rename = "resource-type", default)]
+    pub kind: Option<Value<'a>>,
+    /// Width asked for, in pixels.
+    #[serde(rename = "image-width", default)]
+    pub width: Option<u32>,
+    /// Height asked for, in pixels.
+    #[serde(rename = "image-height", default)]
+    pub height: Option<u32>,
+    /// 0 periodic, 1 event; old controllers and live tiles give none.
+    #[serde(default)]
+    pub reason: Option<u32>,
+}
+
+/// Parses a body.
+///
+/// # Errors
+/// When it is not JSON of this shape. What is not read is skipped without recursion, however deep.
+pub fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Malformed> {
+    serde_json::from_slice(body).map_err(|_| Malformed("not the JSON this request needs"))
+}
+
+/// Appends a string with its quotes; what JSON wants escaped is escaped (RFC 8259 §7).
+pub fn put_string(w: &mut Writer<'_>, text: &str) {
+    w.u8(b'"');
+    for c in text.chars() {
+        // Writer remembers an overflow by itself.
+        let _ = match c {
+            '"' => w.write_str("\\\""),
+            '\\' => w.write_str("\\\\"),
+            c if c < ' ' => write!(w, "\\u{:04x}", c as u32),
+            c => w.write_char(c),
+        };
+    }
+    w.u8(b'"');
+}
+
+/// Appends bytes as base64 with its quotes: how `tlv8` and `data` travel.
+pub fn put_base64(w: &mut Writer<'_>, bytes: &[u8]) {
+    w.u8(b'"');
+    let length = data_encoding::BASE64.encode_len(bytes.len());
+    if let Some(room) = w.reserve(length) {
+        data_encoding::BASE64.encode_mut(bytes, room);
+    }
+    w.u8(b'"');
+}
+
+/// The bytes of a base64 string.
+///
+/// # Errors
+/// When it is not base64 or does not fit `out`.
+pub fn decode_base64<'o>(text: &str, out: &'o mut [u8]) -> Result<&'o [u8], Malformed> {
+    // Some controllers leave out the padding.
+    let text = text.trim_end_matches('=').as_bytes();
+    let encoding = data_encoding::BASE64_NOPAD;
+    let length = encoding.decode_len(text.len()).map_err(|_| Malformed("not base64"))?;
+    let room = out.get_mut(..length).ok_or(Malformed("longer than any characteristic"))?;
+    match encoding.decode_mut(text, room) {
+        Ok(_) => Ok(room),
+        Err(_) => Err(Malformed("not base64")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_a_write_of_everything() {
+        let body = br#"{"characteristics":[
+            {"aid":1,"iid":9,"value":true,"ev":true,"authData":"AA==","remote":true,"r":1,"new":{"a":[1,{}]}},
+            {"aid":1,"iid":10,"value":"AQ\/B"},
+            {"iid":11,"aid":1,"value":"plain","ev":null},
+            {"aid":1,"iid":12,"value":-3},{"aid":1,"iid":13,"value":1.5},
+            {"aid":1,"iid":14,"value":[1,{"a":2}]},{"aid":1,"iid":15,"value":null},{"aid":1,"iid":16,"ev":0}
+        ],"pid":18446744073709551615}"#;
+        let writes: Writes<'_> = parse(body).unwrap();
+        assert_eq!(writes.pid, Some(u64::MAX));
+        let values: Vec<_> = writes.characteristics.iter().map(|w| w.value.clone()).collect();
+        assert_eq!(
+            values,
+            [
+                Some(Value::Bool(true)),
+                Some(Value::Unescaped("AQ/B".into())),
+                Some(Value::Text("plain")),
+                Some(Value::Negative(-3)),
+                Some(Value::Float(1.5)),
+                Some(Value::Other),
+                None,
+                None
+            ]
+        );
+        let first = &writes.characteristics[0];
+        assert_eq!((first.aid, first.iid, first.ev, first.r), (1, 9, Some(true), Some(true)));
+        assert_eq!(writes.characteristics[2].ev, None);
+        assert_eq!(writes.characteristics[7].ev, Some(false));
+    }
+
+    #[test]
+    fn what_is_not_a_write_is_refused() {
+        for body in [
+            "",
+            "{}",
+            "[]",
+            "{\"characteristics\":{}}",
+            "{\"characteristics\":[{\"iid\":1}]}",
+            "{\"characteristics\":[{\"aid\":1,\"iid\":-1}]}",
+            "{\"characteristics\":[{\"aid\":1,\"iid\":1,\"ev\":\"yes\"}]}",
+            "{\"characteristics\":[{\"aid\":1,\"iid\":1,\"ev\":2}]}",
+            "{\"characteristics\":[{\"aid\":1,\"iid\":1,\"value\":1,\"value\":2}]}",
+            "{\"characteristics\":[]} x",
+            "{\"characteristics\":[],\"pid\":-1}",
+            "{\"characteristics\":[{\"aid\":1,\"iid\":1}",
+        ] {
+            assert!(parse::<Writes<'_>>(body.as_bytes()).is_err(), "{body}");
+        }
+        let many =
+            format!("{{\"characteristics\":[{}{{\"aid\":1,\"iid\":1}}]}}", "{\"aid\":1,\"iid\":1},".repeat(WRITES_MAX));
+        assert!(parse::<Writes<'_>>(many.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn a_bomb_of_brackets_is_skipped_without_recursion() {
+        for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
+            let (open, close) = (open.repeat(10_000), close.repeat(10_000));
+            let value = format!("{{\"characteristics\":[{{\"aid\":1,\"iid\":1,\"value\":{open}1{close}}}]}}");
+            let writes: Writes<'_> = parse(value.as_bytes()).unwrap();
+            assert_eq!(writes.characteristics[0].value, Some(Value::Other));
+            let ignored = format!("{{\"characteristics\":[],\"x\":{open}1{close}}}");
+            assert!(parse::<Writes<'_>>(ignored.as_bytes()).is_ok());
+            let unclosed = format!("{{\"characteristics\":{open}");
+            assert!(parse::<Writes<'_>>(unclosed.as_bytes()).is_err());
+        }
+    }
+
+    #[test]
+    fn prepare_and_resource() {
+        assert_eq!(parse(b"{\"ttl\":2500,\"pid\":11122333}"), Ok(Prepare { ttl: 2500, pid: 11_122_333 }));
+        assert!(parse::<Prepare>(b"{\"ttl\":2500}").is_err());
+        assert!(parse::<Prepare>(b"{\"ttl\":-1,\"pid\":1}").is_err());
+        let body = br#"{"resource-type":"image","image-width":640,"image-height":360,"reason":1}"#;
+        let resource: Resource<'_> = parse(body).unwrap();
+        assert_eq!(
+            (resource.width, resource.height, resource.reason, resource.aid),
+            (Some(640), Some(360), Some(1), None)
+        );
+        assert_eq!(resource.kind.as_ref().and_then(Value::text), Some("image"));
+    }
+
+    #[test]
+    fn truths_and_numbers() {
+        assert_eq!(Value::Unsigned(1).truth(), Some(true));
+        assert_eq!(Value::Unsigned(2).truth(), None);
+        assert_eq!(Value::Text("1").truth(), None);
+        assert_eq!(Value::Bool(true).unsigned(), Some(1));
+        assert_eq!(Value::Float(100.0).unsigned(), Some(100));
+        for bad in
+            [Value::Float(0.5), Value::Float(-1.0), Value::Float(f64::NAN), Value::Negative(-1), Value::Text("1")]
+        {
+            assert_eq!(bad.unsigned(), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn strings_are_escaped_so_that_a_parser_reads_them_back() {
+        let text = "a\"b\\c\n\u{1}\u{7f}é😀/";
+        let mut buf = [0; 100];
+        let mut w = Writer::new(&mut buf);
+        put_string(&mut w, text);
+        let back: String = serde_json::from_slice(w.finish().unwrap()).unwrap();
+        assert_eq!(back, text);
+    }
+
+    #[test]
+    fn base64_both_ways() {
+        let mut buf = [0; 20];
+        let mut w = Writer::new(&mut buf);
+        put_base64(&mut w, &[1, 3, 1, 1, 0]);
+        assert_eq!(w.finish().unwrap(), b"\"AQMBAQA=\"");
+        let mut out = [0; 8];
+        assert_eq!(decode_base64("AQMBAQA=", &mut out), Ok(&[1, 3, 1, 1, 0][..]));
+        assert_eq!(decode_base64("AQMBAQA", &mut out), Ok(&[1, 3, 1, 1, 0][..]));
+        assert_eq!(decode_base64("", &mut out), Ok(&[][..]));
+        assert!(decode_base64("A", &mut out).is_err());
+        assert!(decode_base64("AQ-_", &mut out).is_err());
+        assert!(decode_base64("AQ ==", &mut out).is_err());
+        assert!(decode_base64("AAAAAAAAAAAAAAAA", &mut out).is_err());
+    }
+}
