@@ -8,6 +8,7 @@ pub mod record;
 pub mod resource;
 pub mod setup_code;
 pub mod state;
+pub mod stream_tlv;
 pub mod types;
 
 /// Which TCP connection something belongs to. Never given out twice while anything remembers it.
