@@ -1,11 +1,13 @@
 //! The HomeKit Accessory Protocol over IP: pairing, the encrypted session, the accessory's database.
 
+pub mod accessory;
 pub mod camera_tlv;
 pub mod connection;
 pub mod database;
 pub mod pairing;
 pub mod record;
 pub mod resource;
+pub mod settings;
 pub mod setup_code;
 pub mod state;
 pub mod stream_tlv;

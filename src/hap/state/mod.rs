@@ -1,0 +1,450 @@
+//! The live values of the camera: one `read`, one `write`, and what follows from a change.
+//!
+//! Every value that has events carries a counter of its changes and who wrote last. Connections
+//! compare the counters with those they have told, so there is no queue of events to overflow.
+
+mod write;
+
+use super::ConnectionId;
+use super::accessory::{DataStreams, Effect, Information, Stored};
+use super::camera_tlv::{DataStreamAnswer, Offer, SelectedRecording, recording_rate_code};
+use super::database::{self, Features, Field, PLACES, Stream};
+use super::settings::{Settings, StoredCamera};
+use super::stream_tlv::{SelectedStream, SessionId, SetupAnswer, StreamingStatus};
+use super::types::Status;
+use crate::crypto::{SharedSecret, sha512};
+use crate::wire::Writer;
+use crate::wire::json;
+use core::fmt::Write as _;
+use std::collections::VecDeque;
+
+/// What may be recorded now, for whoever sends media.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RecordingPermission {
+    /// Recording is switched on.
+    pub recording_active: bool,
+    /// The camera is on: neither switched off in Home nor at the camera.
+    pub camera_active: bool,
+    /// What the hub selected.
+    pub selected: Option<SelectedRecording>,
+    /// Sound may leave the camera.
+    pub audio_active: bool,
+}
+
+impl RecordingPermission {
+    /// Whether all of it is there: the prebuffer may hold media.
+    pub fn armed(&self) -> bool {
+        self.recording_active && self.camera_active && self.selected.is_some()
+    }
+}
+
+/// How often a value has changed, and by whom last; `None` for a change that no controller wrote.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Change {
+    pub count: u32,
+    pub writer: Option<ConnectionId>,
+}
+
+/// Who writes, and what a write may reach.
+pub struct Caller<'a> {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// The secret of its pair-verify.
+    pub shared: &'a SharedSecret,
+    /// Prepares data streams.
+    pub data_streams: &'a mut dyn DataStreams,
+}
+
+/// The live values.
+pub struct State {
+    information: Information,
+    features: Features,
+    offer: Offer,
+    stored: StoredCamera,
+    /// The settings changed since [`State::take_unsaved`] was asked.
+    unsaved: bool,
+    /// Motion as the camera sees it; reported only while the camera is on.
+    motion: bool,
+    manually_disabled: bool,
+    /// Who set up a live view last, per stream.
+    setups: [Option<(ConnectionId, SessionId)>; 2],
+    data_stream: Option<DataStreamAnswer>,
+    changes: [Change; PLACES],
+    /// What the shell was told last.
+    told: Told,
+    effects: VecDeque<Effect>,
+}
+
+/// What follows from the settings.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Told {
+    camera_active: bool,
+    armed: bool,
+    streaming: bool,
+    motion: bool,
+}
+
+impl State {
+    /// The state of a camera: `stored` is what the store kept, nothing at the first start. A stored
+    /// selection that was made from another offer is dropped, and the configuration number rises when
+    /// the database is another one than before.
+    pub fn new(information: Information, features: Features, audio_rate_hz: u32, stored: Option<StoredCamera>) -> Self {
+        let first = stored.is_none();
+        let stored = stored.unwrap_or_else(|| StoredCamera {
+            configuration_number: 1,
+            database: 0,
+            audio_rate_hz: None,
+            settings: Settings::default(),
+        });
+        // What was seen last is a better guess than the configuration: `c#` stays as it is.
+        let rate_hz = stored.audio_rate_hz.unwrap_or(audio_rate_hz);
+        let told = Told { camera_active: true, armed: false, streaming: true, motion: false };
+        let mut state = State {
+            information,
+            features,
+            offer: Offer::new(rate_hz, features.doorbell),
+            stored,
+            unsaved: false,
+            motion: false,
+            manually_disabled: false,
+            setups: [None; 2],
+            data_stream: None,
+            changes: [Change::default(); PLACES],
+            told,
+            effects: VecDeque::new(),
+        };
+        if first {
+            state.stored.database = state.database_hash();
+            state.save();
+        }
+        state.offer_changed();
+        state.settle();
+        state
+    }
+
+    /// What the camera has.
+    pub fn features(&self) -> &Features {
+        &self.features
+    }
+
+    /// What the camera offers.
+    pub fn offer(&self) -> &Offer {
+        &self.offer
+    }
+
+    /// What controllers set.
+    pub fn settings(&self) -> &Settings {
+        &self.stored.settings
+    }
+
+    /// The names of the accessory.
+    pub fn information(&self) -> &Information {
+        &self.information
+    }
+
+    /// `c#` of the TXT record.
+    pub fn configuration_number(&self) -> u16 {
+        self.stored.configuration_number
+    }
+
+    /// What the store keeps.
+    pub fn to_store(&self) -> &StoredCamera {
+        &self.stored
+    }
+
+    /// Whether motion is reported to controllers.
+    pub fn motion_detected(&self) -> bool {
+        self.motion && self.camera_active()
+    }
+
+    /// Whether the camera is on: neither switched off in Home nor at the camera.
+    pub fn camera_active(&self) -> bool {
+        self.stored.settings.camera_active && !self.manually_disabled
+    }
+
+    /// Whether a live view may be set up on one of the streams.
+    pub fn streaming_allowed(&self) -> bool {
+        self.camera_active() && self.stored.settings.stream_active.contains(&true)
+    }
+
+    /// What may be recorded now.
+    pub fn recording_permission(&self) -> RecordingPermission {
+        let settings = &self.stored.settings;
+        RecordingPermission {
+            recording_active: settings.recording_active,
+            camera_active: self.camera_active(),
+            selected: settings.selection.as_ref().map(|selection| selection.parsed),
+            audio_active: settings.recording_audio,
+        }
+    }
+
+    /// Motion began or ended. Reported at once; nothing is stored.
+    pub fn set_motion(&mut self, motion: bool) {
+        self.motion = motion;
+        self.settle();
+    }
+
+    /// The button of the doorbell was pressed once.
+    pub fn ring(&mut self) {
+        if self.features.doorbell {
+            self.changed(Field::ProgrammableSwitchEvent, None);
+        }
+    }
+
+    /// The camera was switched off or on at the camera itself (shutter, switch).
+    pub fn set_manually_disabled(&mut self, disabled: bool) {
+        if self.manually_disabled != disabled {
+            self.manually_disabled = disabled;
+            self.changed(Field::ManuallyDisabled, None);
+            self.settle();
+        }
+    }
+
+    /// The audio source was seen to deliver `rate_hz`. `false`, and nothing changed, when this rate
+    /// cannot be recorded.
+    pub fn set_audio_rate(&mut self, rate_hz: u32) -> bool {
+        if recording_rate_code(rate_hz).is_none() {
+            return false;
+        }
+        if self.stored.audio_rate_hz != Some(rate_hz) {
+            self.stored.audio_rate_hz = Some(rate_hz);
+            self.save();
+        }
+        if self.offer.recording_audio_rate_hz != rate_hz {
+            self.offer.recording_audio_rate_hz = rate_hz;
+            self.changed(Field::SupportedAudioRecordingConfiguration, None);
+            self.offer_changed();
+            self.settle();
+        }
+        true
+    }
+
+    /// The name under which the accessory is advertised changed: the characteristic follows.
+    pub fn set_name(&mut self, name: &str) {
+        self.information.set_name(name);
+    }
+
+    /// Back to the settings of a camera that was just paired.
+    pub(super) fn forget_settings(&mut self) {
+        self.stored.settings = Settings::default();
+        self.data_stream = None;
+        self.setups = [None; 2];
+        self.unsaved = true;
+        self.settle();
+    }
+
+    /// The connection is gone, and what it had set up.
+    pub(super) fn forget_connection(&mut self, connection: ConnectionId) {
+        for setup in &mut self.setups {
+            setup.take_if(|(owner, _)| *owner == connection);
+        }
+    }
+
+    /// Whether the settings changed since the last call: they must be stored before the controller
+    /// is told that its write was done.
+    pub(super) fn take_unsaved(&mut self) -> bool {
+        core::mem::take(&mut self.unsaved)
+    }
+
+    pub(super) fn effect(&mut self, effect: Effect) {
+        self.effects.push_back(effect);
+    }
+
+    pub(super) fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    pub(super) fn changes(&self) -> &[Change; PLACES] {
+        &self.changes
+    }
+
+    fn changed(&mut self, field: Field, writer: Option<ConnectionId>) {
+        let change = &mut self.changes[database::place(field)];
+        change.count = change.count.wrapping_add(1);
+        change.writer = writer;
+        if !self.effects.iter().any(|effect| matches!(effect, Effect::Notify)) {
+            self.effect(Effect::Notify);
+        }
+    }
+
+    fn save(&mut self) {
+        self.effect(Effect::Store { connection: None, what: Stored::Camera });
+    }
+
+    /// Tells what follows from the settings, where it is not what was told last.
+    fn settle(&mut self) {
+        let now = Told {
+            camera_active: self.camera_active(),
+            armed: self.recording_permission().armed(),
+            streaming: self.streaming_allowed(),
+            motion: self.motion_detected(),
+        };
+        let before = core::mem::replace(&mut self.told, now);
+        if now.motion != before.motion {
+            self.changed(Field::MotionDetected, None);
+        }
+        if now.camera_active != before.camera_active {
+            self.effect(Effect::CameraActive(now.camera_active));
+        }
+        if now.armed != before.armed {
+            self.effect(Effect::RecordingArmed(now.armed));
+        }
+        if now.streaming != before.streaming {
+            self.effect(Effect::StreamingAllowed(now.streaming));
+        }
+        for stream in [Stream::First, Stream::Second] {
+            if !self.stream_allowed(stream) {
+                self.setups[stream as usize] = None;
+            }
+        }
+    }
+
+    fn stream_allowed(&self, stream: Stream) -> bool {
+        self.camera_active() && self.stored.settings.stream_active[stream as usize]
+    }
+
+    /// Compares the offer and the database with those that were stored.
+    fn offer_changed(&mut self) {
+        let offer = self.offer_hash();
+        let settings = &mut self.stored.settings;
+        if settings.selection.take_if(|selection| selection.offer != offer).is_some() {
+            self.changed(Field::SelectedCameraRecordingConfiguration, None);
+            self.save();
+        }
+        let database = self.database_hash();
+        if self.stored.database != database {
+            self.stored.database = database;
+            // HAP R2 §6.4: from 65535 to 1, never to 0.
+            self.stored.configuration_number = self.stored.configuration_number.checked_add(1).unwrap_or(1);
+            self.save();
+            self.effect(Effect::TxtChanged);
+        }
+    }
+
+    /// Hash of the recording offer: 205, 206 and 207.
+    fn offer_hash(&self) -> u64 {
+        let mut buf = [0; 512];
+        let mut w = Writer::new(&mut buf);
+        self.offer.put_recording(&mut w);
+        self.offer.put_recording_video(&mut w);
+        self.offer.put_recording_audio(&mut w);
+        hash(w.written())
+    }
+
+    /// Hash of what controllers keep of `/accessories`: everything but the values, and the values of
+    /// the Supported… characteristics and of FirmwareRevision, which they keep, too.
+    fn database_hash(&self) -> u64 {
+        let mut buf = [0; 4096];
+        let mut w = Writer::new(&mut buf);
+        let _ = write!(w, "{}", self.information.firmware_revision);
+        self.offer.put_stream_video(&mut w);
+        self.offer.put_stream_audio(&mut w);
+        self.offer.put_rtp(&mut w);
+        self.offer.put_data_stream(&mut w);
+        w.u64_be(self.offer_hash());
+        for service in database::SERVICES.iter().filter(|s| self.features.have(s.when)) {
+            w.u16_be(service.iid);
+            w.u16_be(service.kind.0);
+            w.u8(u8::from(service.primary));
+            service.linked.iter().for_each(|iid| w.u16_be(*iid));
+            for c in service.characteristics.iter().filter(|c| self.features.have(c.when)) {
+                w.u16_be(c.iid);
+                w.u16_be(c.kind.0);
+                w.bytes(c.format.name().as_bytes());
+                c.perms.put(&mut w);
+                let (min, max) = c.range.unwrap_or((0, 0));
+                w.bytes(&[min, max, u8::from(c.unit.is_some())]);
+                w.bytes(c.valid);
+            }
+        }
+        debug_assert!(!w.is_full());
+        hash(w.written())
+    }
+
+    /// Appends the JSON value of a field, as `connection` sees it.
+    ///
+    /// # Errors
+    /// The status when it cannot be read now.
+    pub fn read(&self, field: Field, connection: ConnectionId, w: &mut Writer<'_>) -> Result<(), Status> {
+        let settings = &self.stored.settings;
+        let (offer, information) = (&self.offer, &self.information);
+        match field {
+            Field::Identify => return Err(Status::WriteOnly),
+            Field::Manufacturer => json::put_string(w, &information.manufacturer),
+            Field::Model => json::put_string(w, &information.model),
+            Field::Name => json::put_string(w, &information.name),
+            Field::SerialNumber => json::put_string(w, &information.serial_number),
+            Field::FirmwareRevision => json::put_string(w, &information.firmware_revision),
+            Field::ProtocolVersion => json::put_string(w, "1.1.0"),
+            Field::StreamingStatus(_) => put_tlv(w, |w| StreamingStatus::Available.put(w)),
+            Field::SupportedVideoStreamConfiguration(_) => put_tlv(w, |w| offer.put_stream_video(w)),
+            Field::SupportedAudioStreamConfiguration(_) => put_tlv(w, |w| offer.put_stream_audio(w)),
+            Field::SupportedRtpConfiguration(_) => put_tlv(w, |w| offer.put_rtp(w)),
+            Field::SetupEndpoints(stream) => {
+                let answer = match self.setups[stream as usize] {
+                    Some((owner, session)) if owner == connection => SetupAnswer::Error(session),
+                    _ => SetupAnswer::Idle,
+                };
+                put_tlv(w, |w| answer.put(w));
+            }
+            Field::SelectedRtpStreamConfiguration(_) => put_tlv(w, SelectedStream::put_idle),
+            Field::StreamActive(stream) => put_truth(w, settings.stream_active[stream as usize]),
+            Field::MicrophoneMute => put_truth(w, settings.microphone.mute),
+            Field::MicrophoneVolume => put_number(w, settings.microphone.volume),
+            Field::SpeakerMute => put_truth(w, settings.speaker.mute),
+            Field::SpeakerVolume => put_number(w, settings.speaker.volume),
+            Field::MotionDetected => put_truth(w, self.motion_detected()),
+            Field::StatusActive => put_truth(w, settings.camera_active),
+            Field::EventSnapshotsActive => put_truth(w, settings.event_snapshots),
+            Field::HomeKitCameraActive => put_truth(w, settings.camera_active),
+            Field::PeriodicSnapshotsActive => put_truth(w, settings.periodic_snapshots),
+            Field::CameraOperatingModeIndicator => put_truth(w, settings.indicator),
+            Field::NightVision => put_truth(w, settings.night_vision),
+            Field::ManuallyDisabled => put_truth(w, self.manually_disabled),
+            Field::RecordingActive => put_truth(w, settings.recording_active),
+            Field::SupportedCameraRecordingConfiguration => put_tlv(w, |w| offer.put_recording(w)),
+            Field::SupportedVideoRecordingConfiguration => put_tlv(w, |w| offer.put_recording_video(w)),
+            Field::SupportedAudioRecordingConfiguration => put_tlv(w, |w| offer.put_recording_audio(w)),
+            Field::SelectedCameraRecordingConfiguration => match &settings.selection {
+                Some(selection) => json::put_base64(w, &selection.raw),
+                None => return Err(Status::UnableToCommunicate),
+            },
+            Field::RecordingAudioActive => put_truth(w, settings.recording_audio),
+            Field::SupportedDataStreamTransportConfiguration => put_tlv(w, |w| offer.put_data_stream(w)),
+            Field::SetupDataStreamTransport => put_tlv(w, |w| {
+                if let Some(answer) = &self.data_stream {
+                    answer.put(w);
+                }
+            }),
+            Field::DataStreamVersion => json::put_string(w, "1.0"),
+            // It has no state: only events tell of it.
+            Field::ProgrammableSwitchEvent => w.bytes(b"null"),
+        }
+        Ok(())
+    }
+}
+
+/// Longest TLV8 a controller writes: SetupEndpoints with two IPv6 addresses and AES-256 keys is less.
+const TLV_MAX: usize = 512;
+
+pub(super) fn put_tlv(w: &mut Writer<'_>, put: impl FnOnce(&mut Writer<'_>)) {
+    let mut buf = [0; TLV_MAX];
+    let mut tlv = Writer::new(&mut buf);
+    put(&mut tlv);
+    debug_assert!(!tlv.is_full());
+    json::put_base64(w, tlv.written());
+}
+
+fn put_truth(w: &mut Writer<'_>, truth: bool) {
+    w.u8(if truth { b'1' } else { b'0' });
+}
+
+fn put_number(w: &mut Writer<'_>, n: u8) {
+    let _ = write!(w, "{n}");
+}
+
+/// The first eight bytes of SHA-512: changes are found with it, nobody is kept out.
+fn hash(bytes: &[u8]) -> u64 {
+    let digest = sha512(&[bytes]);
+    digest[..8].iter().fold(0, |hash, byte| hash << 8 | u64::from(*byte))
+}
