@@ -94,7 +94,7 @@ pub enum Stored {
     Camera,
 }
 
-/// Something for the shell to do. Ask for all of them after every call into `hap::connection` or
+/// Something for the shell to do. Ask for all of them after every call into [`super::connection`] or
 /// [`Accessory`].
 #[derive(Debug)]
 pub enum Effect {

@@ -2,11 +2,16 @@
 
 pub mod accessory;
 pub mod camera_tlv;
+pub mod characteristics;
 pub mod connection;
 pub mod database;
+pub mod events;
+mod outcome;
 pub mod pairing;
 pub mod record;
+pub mod reply;
 pub mod resource;
+mod routes;
 pub mod settings;
 pub mod setup_code;
 pub mod state;
