@@ -1,6 +1,6 @@
 //! What the camera offers for live view and recording, what a hub selected for recording, and the
-//! set-up of a data stream: characteristics 114, 115, 116, 130, 131, 205, 206, 207 and 209 (HAP R2
-//! §10.4 for the stream ones; the recording ones follow the same layout).
+//! set-up of a data stream: characteristics 114, 115, 116, 130, 131, 205, 206, 207 and 209 (HAP R2 §11 for
+//! the stream ones; the recording ones follow the same layout).
 //!
 //! Members of a list that have the same tag are kept apart by an item `00 00`.
 

@@ -1,7 +1,7 @@
-//! The attribute database of the camera as data (HAP R2 §6.3, §9 and §10).
+//! The attribute database of the camera as data (HAP R2 §6.3, §8 and §9).
 //!
 //! A service sits at iid `0x…0` and its characteristics follow; AccessoryInformation has iid 1, as
-//! HAP R2 §6.3.5 wants. Numbers are never given to something else, so a service or characteristic
+//! HAP R2 §2.6.1 wants. Numbers are never given to something else, so a service or characteristic
 //! that a camera lacks leaves a gap: controllers keep iids for the life of a pairing.
 
 use super::types::{Format, Kind, Perms, Unit};
@@ -58,7 +58,7 @@ pub enum Stream {
 
 /// What a characteristic shows. Each stands in [`SERVICES`] exactly once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[expect(missing_docs, reason = "the names are those of HAP R2 §9 and §10")]
+#[expect(missing_docs, reason = "the names are those of HAP R2 §9")]
 pub enum Field {
     Identify,
     Manufacturer,
@@ -180,7 +180,7 @@ const fn stream(iid: u16, characteristics: &'static [Characteristic]) -> Service
     service(iid, 0x110, When::Always, characteristics)
 }
 
-/// The characteristics of one CameraRTPStreamManagement (HAP R2 §10.3).
+/// The characteristics of one CameraRTPStreamManagement (HAP R2 §11).
 macro_rules! stream_characteristics {
     ($base:literal, $stream:expr) => {
         &[

@@ -1,4 +1,4 @@
-//! The set-up and control of a live view: characteristics 117, 118 and 120 (HAP R2 §10.4).
+//! The set-up and control of a live view: characteristics 117, 118 and 120 (HAP R2 §11).
 
 use super::camera_tlv::{Size, item, list, parse_size, uint};
 use crate::wire::tlv8;
