@@ -535,6 +535,30 @@ fn removing_the_last_admin_removes_everything() {
 }
 
 #[test]
+fn a_factory_reset_makes_another_accessory() {
+    let (mut world, who, mut client) = paired();
+    assert_eq!(client.write(&mut world, iid::CAMERA_ACTIVE, json!(0)), 0);
+    assert!(world.acc.state.set_audio_rate(16_000));
+    world.pump();
+    world.log();
+    let identity = hksvd::hap::pairing::Identity::generate(&mut world.random, None);
+    let id = identity.device_id;
+    world.acc.factory_reset(identity, &mut world.random);
+    world.pump();
+    assert!(world.connections.is_empty() && !world.acc.is_paired());
+    assert_eq!((world.acc.identity.device_id, world.acc.state.configuration_number()), (id, 1));
+    assert!(world.acc.state.camera_active());
+    let log = world.log();
+    for what in ["Identity", "Pairings", "Tries", "Camera"] {
+        assert!(log.contains(&format!("Store {{ connection: None, what: {what} }}")), "{what} in {log:?}");
+    }
+    let mut client = Client::plain(&mut world);
+    let code = world.acc.identity.setup_code.as_str().to_owned();
+    let mut who = Identity::new(&who.id);
+    client.controller.pair_setup(&mut Link(&mut world, client.id), &mut who, &code).unwrap();
+}
+
+#[test]
 fn a_change_whose_connection_is_lost_is_still_told() {
     let (mut world, who, mut admin) = paired();
     let second = who.friend("second");

@@ -86,6 +86,8 @@ pub struct AccessoryConfig {
 /// A file of the store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stored {
+    /// [`Identity`]; only a factory reset changes it.
+    Identity,
     /// [`Pairings`]
     Pairings,
     /// The count of tries in [`Setup`].
@@ -116,7 +118,7 @@ pub enum Effect {
     },
     /// A value changed: let every connection look by `poll_transmit`.
     Notify,
-    /// The TXT record is another one: `c#` or `sf`. Announce it.
+    /// The TXT record is another one: `c#`, `sf` or, after a factory reset, `id`. Announce it.
     TxtChanged,
     /// Finish all connections of a controller that was removed, their data streams and live views.
     CloseController {
@@ -241,6 +243,21 @@ impl Accessory {
         if let Some(job) = self.setup.prepare(&mut context) {
             self.state.effect(Effect::Compute { connection: None, job });
         }
+    }
+
+    /// Factory reset: everything is forgotten, and the accessory is another one from now on.
+    pub fn factory_reset(&mut self, identity: Identity, random: &mut dyn Random) {
+        self.identity = identity;
+        self.pairings.clear();
+        self.pairings_epoch = self.pairings_epoch.wrapping_add(1);
+        self.setup.reset();
+        self.state.factory_reset();
+        for what in [Stored::Identity, Stored::Pairings, Stored::Tries, Stored::Camera] {
+            self.state.effect(Effect::Store { connection: None, what });
+        }
+        self.state.effect(Effect::CloseAll { except: None });
+        self.state.effect(Effect::TxtChanged);
+        self.prepare_setup(random);
     }
 
     /// Takes the result of a job that no connection waits for.

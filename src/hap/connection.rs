@@ -61,6 +61,9 @@ pub struct Connection {
     heard: Instant,
 }
 
+/// What twenty of them cost besides their buffers.
+const _: () = assert!(size_of::<Connection>() <= 1024);
+
 /// In the clear before pair-verify, sealed after it.
 enum Phase {
     Plain(Verify),
@@ -189,7 +192,8 @@ impl Connection {
         self.serve(acc, s)
     }
 
-    /// When to call [`Connection::handle_timeout`], or [`Connection::poll_transmit`]: both.
+    /// When to call [`Connection::handle_timeout`], and after it [`Connection::poll_transmit`]. A moment in
+    /// the past means now: a request that came with the one before it waits to be served.
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.activity {
             Activity::Idle if self.backlog && !self.closing => Some(Instant::ZERO),

@@ -226,11 +226,26 @@ impl State {
 
     /// Back to the settings of a camera that was just paired.
     pub(super) fn forget_settings(&mut self) {
-        self.stored.settings = Settings::default();
+        let before = core::mem::take(&mut self.stored.settings);
+        let now = &self.stored.settings;
+        let (indicator, night_vision) = (now.indicator, now.night_vision);
+        if before.indicator != indicator {
+            self.effect(Effect::StatusLed(indicator));
+        }
+        if before.night_vision != night_vision {
+            self.effect(Effect::NightVision(night_vision));
+        }
         self.data_stream = None;
         self.setups = [None; 2];
         self.unsaved = true;
         self.settle();
+    }
+
+    /// As if it had never been paired. The caller stores it.
+    pub(super) fn factory_reset(&mut self) {
+        self.forget_settings();
+        self.unsaved = false;
+        self.stored.configuration_number = 1;
     }
 
     /// The connection is gone, and what it had set up.
