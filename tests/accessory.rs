@@ -637,6 +637,49 @@ fn writable_characteristics_know_their_values() {
     assert_eq!(writable, 20);
 }
 
+/// A write reaches its own value and no other, and comes back from the store.
+#[test]
+fn a_switch_switches_itself_alone() {
+    let features = Features { doorbell: true, speaker: true, status_led: true, night_vision: true };
+    let (mut world, _, mut client) = paired_with(World::with(features, Pairings::new(), None));
+    const TIMED: [u64; 3] = [0x74, 0x75, iid::RECORDING_AUDIO];
+    let switches = [
+        iid::STREAM_ACTIVE,
+        iid::STREAM_ACTIVE_2,
+        iid::MUTE,
+        iid::VOLUME,
+        0x51,
+        0x52,
+        iid::EVENT_SNAPSHOTS,
+        iid::CAMERA_ACTIVE,
+        iid::PERIODIC_SNAPSHOTS,
+        0x74,
+        0x75,
+        iid::RECORDING_ACTIVE,
+        iid::RECORDING_AUDIO,
+    ];
+    let values = |world: &mut World, client: &mut Client| switches.map(|iid| client.read(world, iid));
+    let mut expected = values(&mut world, &mut client);
+    for (n, iid) in switches.into_iter().enumerate() {
+        let value = if expected[n] == json!(100) { json!(42) } else { json!(1 - expected[n].as_i64().unwrap()) };
+        let mut pid = None;
+        if TIMED.contains(&iid) {
+            pid = Some(5);
+            client.ask(&mut world, "PUT", "/prepare", "{\"ttl\":1000,\"pid\":5}");
+        }
+        let body = json!({"characteristics":[{"aid":1,"iid":iid,"value":value}],"pid":pid});
+        assert_eq!(client.put(&mut world, body).status(), 204, "{iid:#x}");
+        expected[n] = value;
+        assert_eq!(values(&mut world, &mut client), expected, "{iid:#x}");
+        assert_eq!(&world.stored(), world.acc.state.to_store(), "{iid:#x}");
+    }
+    let log = world.log();
+    for effect in ["StatusLed(false)", "NightVision(false)", "CameraActive(false)", "StreamingAllowed(false)"] {
+        assert_eq!(log.iter().filter(|e| *e == effect).count(), 1, "{effect} in {log:?}");
+    }
+    assert_eq!(log.iter().filter(|e| e.contains("what: Camera")).count(), switches.len());
+}
+
 #[test]
 fn bodies_that_are_no_writes() {
     let (mut world, _, mut client) = paired();
