@@ -191,10 +191,6 @@ fn the_database_is_the_golden_one() {
         let (mut world, _, mut client) = paired_with(World::with(features, Pairings::new(), None));
         let answer = client.ask(&mut world, "GET", "/accessories", "");
         assert_eq!((answer.status(), answer.header("Content-Type")), (200, Some("application/hap+json")));
-        if std::env::var_os("GOLDEN").is_some() {
-            std::fs::write(format!("/tmp/{name}.json"), &answer.body).unwrap();
-            continue;
-        }
         assert_eq!(answer.json(), golden[name], "{name}");
     }
 }
