@@ -43,10 +43,7 @@ impl<T: AsFd> Fd<T> {
     ///
     /// # Errors
     /// When the kernel refuses to poll this kind of descriptor (regular files, for one).
-    pub fn new(io: T) -> std::io::Result<Self>
-    where
-        T: async_io::IoSafe,
-    {
+    pub fn new(io: T) -> std::io::Result<Self> {
         async_io::Async::new(io).map(Fd)
     }
 
