@@ -1,5 +1,6 @@
 //! Socket loops around the core types.
 
+pub mod netlink;
 pub mod peer;
 pub mod random;
 pub mod runtime;
