@@ -1,0 +1,443 @@
+//! Where things come from and go to: sources, sinks, pins and commands of the configuration.
+
+use super::values::{Text, TextVisitor, deserialize_text, path};
+use serde::de::{Deserialize, Deserializer};
+use std::fmt;
+use std::marker::PhantomData;
+use std::path::PathBuf;
+
+deserialize_text!(
+    VideoSource,
+    LiveSource,
+    AudioSource,
+    AudioCodec,
+    SnapshotSource,
+    SpeakerSink,
+    MotionMode,
+    Button,
+    StatusLight,
+    Command,
+    Url
+);
+
+/// One of the streams of the firmware's streamer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RaptorStream {
+    /// Full size.
+    Main,
+    /// The small one.
+    Sub,
+}
+
+/// An RTSP or HTTP address, which may carry a password: `Debug` and `Display` hide it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Url(String);
+
+impl Url {
+    /// The whole address, password included.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Text for Url {
+    const EXPECTED: &'static str = "an address http://…";
+    fn parse(text: &str) -> Result<Self, String> {
+        url(text, &["http://", "https://"]).ok_or_else(|| format!("must be {}", Self::EXPECTED))
+    }
+}
+
+fn url(text: &str, schemes: &[&str]) -> Option<Url> {
+    let rest = schemes.iter().find_map(|scheme| text.strip_prefix(scheme))?;
+    let fits = !rest.is_empty() && !rest.starts_with('/') && text.len() <= 1024;
+    (fits && text.bytes().all(|byte| byte.is_ascii_graphic())).then(|| Url(text.into()))
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, rest) = self.0.split_once("://").unwrap_or(("", &self.0));
+        let authority = rest.find('/').unwrap_or(rest.len());
+        match rest[..authority].rfind('@') {
+            Some(at) => write!(f, "{scheme}://…{}", &rest[at..]),
+            None => f.write_str(&self.0),
+        }
+    }
+}
+
+impl fmt::Debug for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// Where the video comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VideoSource {
+    /// The clip that is built in.
+    Demo,
+    /// A FIFO that somebody writes Annex-B H.264 into.
+    Fifo(PathBuf),
+    /// An Annex-B file, in real time and looped.
+    File(PathBuf),
+    /// A V4L2 device that delivers H.264.
+    V4l2(PathBuf),
+    /// The firmware's streamer, through its shared memory.
+    Raptor(RaptorStream),
+    /// An RTSP server.
+    Rtsp(Url),
+}
+
+/// The path behind `prefix`, when the text begins so.
+fn path_after(text: &str, prefix: &str) -> Option<PathBuf> {
+    text.strip_prefix(prefix).and_then(|rest| path(rest).ok())
+}
+
+impl Text for VideoSource {
+    const EXPECTED: &'static str =
+        "a source: demo, fifo:PATH, file:PATH, v4l2:DEVICE, raptor:main, raptor:sub, rtsp://…";
+    fn parse(text: &str) -> Result<Self, String> {
+        let found = match text {
+            "demo" => Some(VideoSource::Demo),
+            "raptor:main" => Some(VideoSource::Raptor(RaptorStream::Main)),
+            "raptor:sub" => Some(VideoSource::Raptor(RaptorStream::Sub)),
+            _ => path_after(text, "fifo:")
+                .map(VideoSource::Fifo)
+                .or_else(|| path_after(text, "file:").map(VideoSource::File))
+                .or_else(|| path_after(text, "v4l2:").map(VideoSource::V4l2))
+                .or_else(|| url(text, &["rtsp://"]).map(VideoSource::Rtsp)),
+        };
+        found.ok_or_else(|| format!("must be {}", Self::EXPECTED))
+    }
+}
+
+impl fmt::Display for VideoSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            VideoSource::Demo => f.write_str("demo"),
+            VideoSource::Fifo(path) => write!(f, "fifo:{}", path.display()),
+            VideoSource::File(path) => write!(f, "file:{}", path.display()),
+            VideoSource::V4l2(path) => write!(f, "v4l2:{}", path.display()),
+            VideoSource::Raptor(RaptorStream::Main) => f.write_str("raptor:main"),
+            VideoSource::Raptor(RaptorStream::Sub) => f.write_str("raptor:sub"),
+            VideoSource::Rtsp(url) => url.fmt(f),
+        }
+    }
+}
+
+/// A second stream for live view only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LiveSource {
+    /// The firmware's streamer.
+    Raptor(RaptorStream),
+    /// An RTSP server.
+    Rtsp(Url),
+}
+
+impl Text for LiveSource {
+    const EXPECTED: &'static str = "a live source: raptor:main, raptor:sub, rtsp://…";
+    fn parse(text: &str) -> Result<Self, String> {
+        match VideoSource::parse(text) {
+            Ok(VideoSource::Raptor(stream)) => Ok(LiveSource::Raptor(stream)),
+            Ok(VideoSource::Rtsp(url)) => Ok(LiveSource::Rtsp(url)),
+            _ => Err(format!("must be {}", Self::EXPECTED)),
+        }
+    }
+}
+
+/// Where the sound comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AudioSource {
+    /// With the video, if it has any.
+    Auto,
+    /// Nowhere.
+    None,
+    /// A FIFO.
+    Fifo(PathBuf),
+    /// A file, in real time and looped.
+    File(PathBuf),
+}
+
+impl Text for AudioSource {
+    const EXPECTED: &'static str = "a source of sound: auto, none, fifo:PATH, file:PATH";
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(AudioSource::Auto),
+            "none" => Ok(AudioSource::None),
+            _ => path_after(text, "fifo:")
+                .map(AudioSource::Fifo)
+                .or_else(|| path_after(text, "file:").map(AudioSource::File))
+                .ok_or_else(|| format!("must be {}", Self::EXPECTED)),
+        }
+    }
+}
+
+/// What the audio source delivers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AudioCodec {
+    /// AAC-LC in ADTS.
+    Aac,
+    /// Opus.
+    Opus,
+    /// Linear PCM, 16 bits.
+    L16,
+}
+
+impl Text for AudioCodec {
+    const EXPECTED: &'static str = "a codec: aac, opus, l16";
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "aac" => Ok(AudioCodec::Aac),
+            "opus" => Ok(AudioCodec::Opus),
+            "l16" => Ok(AudioCodec::L16),
+            _ => Err(format!("must be {}", Self::EXPECTED)),
+        }
+    }
+}
+
+/// Where still pictures come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SnapshotSource {
+    /// Whatever the video source offers, otherwise the built-in picture.
+    Auto,
+    /// A JPEG file that somebody renews.
+    File(PathBuf),
+    /// A server on this camera.
+    Http(Url),
+    /// The output of a command.
+    Exec(Command),
+}
+
+impl Text for SnapshotSource {
+    const EXPECTED: &'static str = "a source of pictures: auto, file:PATH, http://127.0.0.1/…, exec:COMMAND";
+    fn parse(text: &str) -> Result<Self, String> {
+        let local = ["http://127.0.0.1/", "http://127.0.0.1:"].iter().any(|prefix| text.starts_with(prefix));
+        match text {
+            "auto" => Some(SnapshotSource::Auto),
+            _ => path_after(text, "file:")
+                .map(SnapshotSource::File)
+                .or_else(|| command_after(text, "exec:").map(SnapshotSource::Exec))
+                .or_else(|| url(text, &["http://"]).filter(|_| local).map(SnapshotSource::Http)),
+        }
+        .ok_or_else(|| format!("must be {}", Self::EXPECTED))
+    }
+}
+
+/// Where talk-back goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SpeakerSink {
+    /// No talk-back.
+    None,
+    /// A FIFO.
+    Fifo(PathBuf),
+    /// The firmware's streamer.
+    Raptor,
+    /// The back channel of the video source.
+    Rtsp,
+    /// An OSS device.
+    Oss(PathBuf),
+    /// The input of a command.
+    Exec(Command),
+}
+
+impl Text for SpeakerSink {
+    const EXPECTED: &'static str = "a sink: none, fifo:PATH, raptor, rtsp, oss:DEVICE, exec:COMMAND";
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Some(SpeakerSink::None),
+            "raptor" => Some(SpeakerSink::Raptor),
+            "rtsp" => Some(SpeakerSink::Rtsp),
+            _ => path_after(text, "fifo:")
+                .map(SpeakerSink::Fifo)
+                .or_else(|| path_after(text, "oss:").map(SpeakerSink::Oss))
+                .or_else(|| command_after(text, "exec:").map(SpeakerSink::Exec)),
+        }
+        .ok_or_else(|| format!("must be {}", Self::EXPECTED))
+    }
+}
+
+/// Who says that something moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MotionMode {
+    /// The detector on the encoded stream.
+    Detect,
+    /// Always on.
+    Continuous,
+    /// The control interface only.
+    Api,
+    /// The firmware's own detector.
+    Firmware,
+    /// An ONVIF event service.
+    Onvif,
+    /// Nobody.
+    Off,
+}
+
+impl MotionMode {
+    /// The word in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            MotionMode::Detect => "detect",
+            MotionMode::Continuous => "continuous",
+            MotionMode::Api => "api",
+            MotionMode::Firmware => "firmware",
+            MotionMode::Onvif => "onvif",
+            MotionMode::Off => "off",
+        }
+    }
+}
+
+impl Text for MotionMode {
+    const EXPECTED: &'static str = "a mode: detect, continuous, api, firmware, onvif, off";
+    fn parse(text: &str) -> Result<Self, String> {
+        use MotionMode::*;
+        [Detect, Continuous, Api, Firmware, Onvif, Off]
+            .into_iter()
+            .find(|mode| mode.as_str() == text)
+            .ok_or_else(|| format!("must be {}", Self::EXPECTED))
+    }
+}
+
+/// The doorbell's button.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Button {
+    /// A key of an input device.
+    Evdev {
+        /// `/dev/input/event…`
+        device: PathBuf,
+        /// `KEY_…`
+        key: String,
+    },
+    /// A GPIO by its sysfs number.
+    Sysfs(Gpio),
+    /// A line of a GPIO character device.
+    Gpiochip {
+        /// `/dev/gpiochip…`
+        device: PathBuf,
+        /// The line.
+        line: Gpio,
+    },
+}
+
+impl Text for Button {
+    const EXPECTED: &'static str = "a button: evdev:DEVICE:KEY_…, sysfs:GPIO[:low], gpiochip:DEVICE:LINE[:low]";
+    fn parse(text: &str) -> Result<Self, String> {
+        let parse = || {
+            if let Some(rest) = text.strip_prefix("evdev:") {
+                let (device, key) = rest.rsplit_once(':')?;
+                let known = key.strip_prefix("KEY_").is_some_and(|name| !name.is_empty());
+                return known.then_some(Button::Evdev { device: path(device).ok()?, key: key.into() });
+            }
+            if let Some(rest) = text.strip_prefix("gpiochip:") {
+                let (rest, low) = rest.strip_suffix(":low").map_or((rest, false), |rest| (rest, true));
+                let (device, number) = rest.rsplit_once(':')?;
+                let line = Gpio { number: number.parse().ok()?, low };
+                return Some(Button::Gpiochip { device: path(device).ok()?, line });
+            }
+            text.strip_prefix("sysfs:").and_then(Gpio::parse).map(Button::Sysfs)
+        };
+        parse().ok_or_else(|| format!("must be {}", Self::EXPECTED))
+    }
+}
+
+/// A general-purpose pin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gpio {
+    /// Its number.
+    pub number: u32,
+    /// Whether it is active at low level.
+    pub low: bool,
+}
+
+impl Gpio {
+    fn parse(text: &str) -> Option<Self> {
+        let (number, low) = text.strip_suffix(":low").map_or((text, false), |number| (number, true));
+        Some(Gpio { number: number.parse().ok()?, low })
+    }
+}
+
+/// The status light.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StatusLight {
+    /// A GPIO by its sysfs number.
+    Sysfs(Gpio),
+    /// A command.
+    Exec(Command),
+}
+
+impl Text for StatusLight {
+    const EXPECTED: &'static str = "a light: sysfs:GPIO[:low], exec:COMMAND";
+    fn parse(text: &str) -> Result<Self, String> {
+        let gpio = text.strip_prefix("sysfs:").and_then(Gpio::parse).map(StatusLight::Sysfs);
+        gpio.or_else(|| command_after(text, "exec:").map(StatusLight::Exec))
+            .ok_or_else(|| format!("must be {}", Self::EXPECTED))
+    }
+}
+
+/// A command line for the shell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command(pub String);
+
+impl Text for Command {
+    const EXPECTED: &'static str = "a command";
+    fn parse(text: &str) -> Result<Self, String> {
+        let fits = !text.trim().is_empty() && text.len() <= 1024 && !text.contains('\0');
+        fits.then(|| Command(text.into())).ok_or_else(|| "must be a command of 1 to 1024 bytes".into())
+    }
+}
+
+fn command_after(text: &str, prefix: &str) -> Option<Command> {
+    text.strip_prefix(prefix).and_then(|rest| Command::parse(rest).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_not_shown() {
+        let source = VideoSource::parse("rtsp://me:p@ss@10.0.0.1/ch0@x").expect("legal");
+        assert_eq!(source.to_string(), "rtsp://…@10.0.0.1/ch0@x");
+        assert!(!format!("{source:?}").contains("p@ss"));
+    }
+
+    #[test]
+    fn sources_are_recognised() {
+        for text in ["demo", "fifo:/tmp/v", "file:a b", "v4l2:/dev/video0", "raptor:main", "raptor:sub", "rtsp://h/x"] {
+            assert_eq!(VideoSource::parse(text).expect(text).to_string(), text);
+        }
+        for text in ["", "Demo", "fifo:", "/tmp/v", "raptor:", "rtsp://", "rtsp:///x", "rtsp://a b", "http://h/"] {
+            assert!(VideoSource::parse(text).is_err(), "{text}");
+        }
+        assert!(LiveSource::parse("demo").is_err());
+        assert!(matches!(LiveSource::parse("raptor:sub"), Ok(LiveSource::Raptor(RaptorStream::Sub))));
+    }
+
+    #[test]
+    fn buttons_and_lights_are_recognised() {
+        let pin = |number, low| Gpio { number, low };
+        assert_eq!(Button::parse("sysfs:17:low"), Ok(Button::Sysfs(pin(17, true))));
+        assert_eq!(
+            Button::parse("gpiochip:/dev/gpiochip0:4"),
+            Ok(Button::Gpiochip { device: "/dev/gpiochip0".into(), line: pin(4, false) })
+        );
+        assert_eq!(
+            Button::parse("evdev:/dev/input/event0:KEY_1"),
+            Ok(Button::Evdev { device: "/dev/input/event0".into(), key: "KEY_1".into() })
+        );
+        for wrong in ["", "sysfs:", "sysfs:x", "evdev:/dev/input/event0", "evdev::KEY_1", "evdev:/d:KEY_", "gpiochip:4"]
+        {
+            assert!(Button::parse(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(StatusLight::parse("sysfs:3"), Ok(StatusLight::Sysfs(pin(3, false))));
+        assert!(StatusLight::parse("exec: ").is_err());
+    }
+
+    #[test]
+    fn pictures_come_from_this_machine_only() {
+        assert!(SnapshotSource::parse("http://127.0.0.1/a.jpg").is_ok());
+        assert!(SnapshotSource::parse("http://127.0.0.1:8080/a.jpg").is_ok());
+        for wrong in ["http://127.0.0.1.evil/", "http://10.0.0.1/", "https://127.0.0.1/", "file:", "exec:"] {
+            assert!(SnapshotSource::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}
