@@ -1,3 +1,5 @@
 //! Everything `unsafe`: calls into the kernel that the standard library does not make.
 
+pub mod disk;
+pub mod lock;
 pub mod net;
