@@ -5,11 +5,12 @@
 
 use crate::time::Instant;
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::os::fd::AsFd;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::OnceLock;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 
 pub use smol::future::or;
 
@@ -118,18 +119,47 @@ impl Signal {
     }
 
     /// Waits until the count is no longer `seen`.
-    pub async fn changed(&self, seen: u32) {
-        poll_fn(|cx| {
-            if self.count.get() != seen {
-                return Poll::Ready(());
+    pub fn changed(&self, seen: u32) -> Changed<'_> {
+        Changed { signal: self, seen, waker: None }
+    }
+}
+
+/// The future of [`Signal::changed`].
+pub struct Changed<'a> {
+    signal: &'a Signal,
+    seen: u32,
+    waker: Option<Waker>,
+}
+
+impl Changed<'_> {
+    fn forget(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            let mut waiting = self.signal.waiting.borrow_mut();
+            if let Some(at) = waiting.iter().position(|w| w.will_wake(&waker)) {
+                waiting.swap_remove(at);
             }
-            let mut waiting = self.waiting.borrow_mut();
-            if !waiting.iter().any(|w| w.will_wake(cx.waker())) {
-                waiting.push(cx.waker().clone());
-            }
-            Poll::Pending
-        })
-        .await
+        }
+    }
+}
+
+impl Future for Changed<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.forget();
+        if self.signal.count.get() != self.seen {
+            return Poll::Ready(());
+        }
+        self.signal.waiting.borrow_mut().push(cx.waker().clone());
+        self.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Drop for Changed<'_> {
+    /// Who stops waiting leaves nothing behind: connections come and go, the signal stays.
+    fn drop(&mut self) {
+        self.forget();
     }
 }
 
@@ -159,6 +189,22 @@ mod tests {
         let start = now();
         Executor::default().block_on(sleep_until(start + Duration::from_millis(5)));
         assert!(now() - start >= Duration::from_millis(5));
+    }
+
+    #[test]
+    fn who_stops_waiting_leaves_nothing_behind() {
+        let signal = Signal::default();
+        for _ in 0..100 {
+            let waited = or(
+                async {
+                    signal.changed(signal.count()).await;
+                    true
+                },
+                async { false },
+            );
+            assert!(!Executor::default().block_on(waited));
+        }
+        assert!(signal.waiting.borrow().is_empty());
     }
 
     #[test]

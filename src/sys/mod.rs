@@ -3,3 +3,4 @@
 pub mod disk;
 pub mod lock;
 pub mod net;
+pub mod tcp;
