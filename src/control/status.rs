@@ -1,0 +1,291 @@
+//! The figures of `GET /status`, and how a person reads them.
+
+use serde::Serialize;
+use std::fmt;
+
+/// Everything that the daemon says about itself.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Status {
+    /// The program's version.
+    pub version: &'static str,
+    /// The accessory's name.
+    pub name: String,
+    /// `unpaired`, `off`, `idle`, `armed`, `live` or `recording`.
+    pub state: &'static str,
+    /// Whether there is a pairing.
+    pub paired: bool,
+    /// How many pairings there are.
+    pub pairings: u32,
+    /// Verified connections of controllers.
+    pub controllers: u32,
+    /// Whether HomeKit has the camera switched on.
+    pub camera_active: bool,
+    /// Whether a controller has armed recording.
+    pub recording_armed: bool,
+    /// The recording.
+    pub recording: Recording,
+    /// Live views.
+    pub live_sessions: u32,
+    /// Data streams of hubs.
+    pub data_streams: u32,
+    /// What is held for the seconds before the motion.
+    pub prebuffer: Prebuffer,
+    /// Access units since start.
+    pub frames: u32,
+    /// Bytes of media since start.
+    pub bytes: u64,
+    /// Times that the prebuffer took a frame back before a reader had it.
+    pub evictions: u32,
+    /// Times that something in the stream was skipped up to the next key frame.
+    pub resyncs: u32,
+    /// Motion.
+    pub motion: Motion,
+    /// The stream.
+    pub source: Source,
+    /// Time since start.
+    pub uptime_s: u32,
+    /// Resident memory of the process.
+    pub rss_kb: u32,
+    /// What a person should do something about.
+    pub warnings: Vec<String>,
+}
+
+/// The one recording.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Recording {
+    /// Whether a hub takes one now.
+    pub active: bool,
+    /// The hub's stream id.
+    pub stream: u32,
+    /// Fragments that were sent.
+    pub fragments: u32,
+    /// Time since it was opened.
+    pub since_s: u32,
+    /// The hub's pairing identifier.
+    pub hub: String,
+}
+
+/// The prebuffer.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Prebuffer {
+    /// Seconds held.
+    pub held_s: f32,
+    /// Seconds that fit at the present bit rate.
+    pub capacity_s: f32,
+    /// Bytes held.
+    pub bytes: u32,
+}
+
+/// Motion.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Motion {
+    /// Now.
+    pub on: bool,
+    /// `motion.mode`.
+    pub mode: &'static str,
+    /// What the detector takes for a quiet picture, in octaves of bytes.
+    pub baseline: f32,
+    /// How far above it the picture is, in parts of what starts motion.
+    pub level: f32,
+    /// The level that starts motion.
+    pub threshold: f32,
+}
+
+/// The stream.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Source {
+    /// `video.source`, without passwords.
+    pub spec: String,
+    /// `waiting`, `running`, `stalled` or `lost`.
+    pub state: &'static str,
+    /// Picture width.
+    pub width: u32,
+    /// Picture height.
+    pub height: u32,
+    /// Measured frame rate.
+    pub fps: f32,
+    /// Measured bit rate of the video.
+    pub bitrate_kbps: u32,
+    /// Time between the last two key frames.
+    pub gop_s: f32,
+    /// Codec and rate of the sound, `none` without.
+    pub audio: String,
+}
+
+/// A time as people say it: `3 d 4 h`, `12 min 5 s`.
+struct Span(u32);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            s @ 0..60 => write!(f, "{s} s"),
+            s @ 60..3_600 => write!(f, "{} min {} s", s / 60, s % 60),
+            s @ 3_600..86_400 => write!(f, "{} h {} min", s / 3_600, s / 60 % 60),
+            s => write!(f, "{} d {} h", s / 86_400, s / 3_600 % 24),
+        }
+    }
+}
+
+/// A number of bytes as people say it.
+struct Size(u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            bytes @ 0..10_000 => write!(f, "{bytes} bytes"),
+            bytes @ 10_000..1_000_000 => write!(f, "{} kB", bytes / 1_000),
+            bytes @ 1_000_000..1_000_000_000 => {
+                write!(f, "{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10)
+            }
+            bytes => write!(f, "{}.{} GB", bytes / 1_000_000_000, bytes / 100_000_000 % 10),
+        }
+    }
+}
+
+/// A count with its noun.
+struct Count(u32, &'static str);
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}{}", self.0, self.1, if self.0 == 1 { "" } else { "s" })
+    }
+}
+
+impl fmt::Display for Status {
+    /// One line a subject, for a terminal.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "camera     {}: {}, hksvd {}, up {}", self.name, self.state, self.version, Span(self.uptime_s))?;
+        match self.paired {
+            true => writeln!(
+                f,
+                "pairing    {}, {} connected, {}",
+                Count(self.pairings, "pairing"),
+                Count(self.controllers, "controller"),
+                Count(self.data_streams, "data stream")
+            )?,
+            false => writeln!(f, "pairing    not paired; `hksvd qr` shows the code")?,
+        }
+        let source = &self.source;
+        write!(f, "video      {} {}", source.spec, source.state)?;
+        if source.width > 0 {
+            write!(f, ", {}x{}, {:.1} fps, {} kbit/s", source.width, source.height, source.fps, source.bitrate_kbps)?;
+            write!(f, ", key frame every {:.1} s", source.gop_s)?;
+        }
+        writeln!(f, "\naudio      {}", if source.audio.is_empty() { "none" } else { &source.audio })?;
+        let held = &self.prebuffer;
+        writeln!(f, "prebuffer  {:.1} s of {:.1} s, {}", held.held_s, held.capacity_s, Size(held.bytes.into()))?;
+        let recording = &self.recording;
+        match (recording.active, self.recording_armed, self.camera_active) {
+            (true, ..) => writeln!(
+                f,
+                "recording  to {} for {}, {}, stream {}",
+                recording.hub,
+                Span(recording.since_s),
+                Count(recording.fragments, "fragment"),
+                recording.stream
+            )?,
+            (false, _, false) => writeln!(f, "recording  camera switched off in Apple Home")?,
+            (false, true, true) => writeln!(f, "recording  armed, waiting for motion")?,
+            (false, false, true) => writeln!(f, "recording  not switched on in Apple Home")?,
+        }
+        let motion = &self.motion;
+        write!(f, "motion     {} ({})", if motion.on { "on" } else { "off" }, motion.mode)?;
+        if motion.mode == "detect" {
+            write!(f, ", level {:.2} of {:.2}, baseline {:.2}", motion.level, motion.threshold, motion.baseline)?;
+        }
+        writeln!(f, "\nlive view  {}", Count(self.live_sessions, "session"))?;
+        write!(f, "stream     {}, {}", Count(self.frames, "frame"), Size(self.bytes))?;
+        writeln!(f, ", {}, {}", Count(self.evictions, "eviction"), Count(self.resyncs, "resync"))?;
+        writeln!(f, "memory     {} kB", self.rss_kb)?;
+        for warning in &self.warnings {
+            writeln!(f, "warning    {warning}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Resident memory of this process in KiB, 0 when the kernel does not say.
+pub fn rss_kb() -> u32 {
+    // Each line is `Name: value`; the file is short and the call rare.
+    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().next()).and_then(|kb| kb.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_person_can_read_it() {
+        let mut status = Status {
+            version: "0.1.0",
+            name: "Front Door".into(),
+            state: "recording",
+            paired: true,
+            pairings: 3,
+            controllers: 1,
+            camera_active: true,
+            recording_armed: true,
+            recording: Recording { active: true, stream: 3, fragments: 5, since_s: 21, hub: "4D5E".into() },
+            data_streams: 2,
+            prebuffer: Prebuffer { held_s: 6.21, capacity_s: 9.0, bytes: 1_640_000 },
+            frames: 120_000,
+            bytes: 2_100_000_000,
+            motion: Motion { on: true, mode: "detect", baseline: 11.5, level: 2.25, threshold: 2.0 },
+            source: Source {
+                spec: "fifo:/tmp/v".into(),
+                state: "running",
+                width: 1280,
+                height: 720,
+                fps: 15.0,
+                bitrate_kbps: 1_900,
+                gop_s: 2.0,
+                audio: "aac 16000 Hz mono".into(),
+            },
+            uptime_s: 11_520,
+            rss_kb: 3_900,
+            warnings: vec!["key frames come every 6.0 s: set the encoder to 4 s or less".into()],
+            ..Status::default()
+        };
+        assert_eq!(
+            status.to_string(),
+            "camera     Front Door: recording, hksvd 0.1.0, up 3 h 12 min\n\
+             pairing    3 pairings, 1 controller connected, 2 data streams\n\
+             video      fifo:/tmp/v running, 1280x720, 15.0 fps, 1900 kbit/s, key frame every 2.0 s\n\
+             audio      aac 16000 Hz mono\n\
+             prebuffer  6.2 s of 9.0 s, 1.6 MB\n\
+             recording  to 4D5E for 21 s, 5 fragments, stream 3\n\
+             motion     on (detect), level 2.25 of 2.00, baseline 11.50\n\
+             live view  0 sessions\n\
+             stream     120000 frames, 2.1 GB, 0 evictions, 0 resyncs\n\
+             memory     3900 kB\n\
+             warning    key frames come every 6.0 s: set the encoder to 4 s or less\n"
+        );
+        (status.paired, status.recording.active, status.camera_active) = (false, false, false);
+        let text = status.to_string();
+        assert!(text.contains("not paired; `hksvd qr`") && text.contains("camera switched off"), "{text}");
+    }
+
+    #[test]
+    fn json_has_every_section() {
+        let json = serde_json::to_value(Status::default()).expect("JSON");
+        for key in ["recording", "prebuffer", "motion", "source", "warnings", "uptime_s", "rss_kb", "evictions"] {
+            assert!(json.get(key).is_some(), "{key}");
+        }
+        assert_eq!(json["prebuffer"]["held_s"], 0.0);
+    }
+
+    #[test]
+    fn spans_and_sizes() {
+        let spans = [0, 59, 60, 3_600, 90_000].map(|s| Span(s).to_string());
+        assert_eq!(spans, ["0 s", "59 s", "1 min 0 s", "1 h 0 min", "1 d 1 h"]);
+        let sizes = [0, 10_000, 1_000_000, 1_990_000_000].map(|bytes| Size(bytes).to_string());
+        assert_eq!(sizes, ["0 bytes", "10 kB", "1.0 MB", "1.9 GB"]);
+    }
+
+    #[test]
+    fn this_process_has_memory() {
+        assert!(rss_kb() > 100);
+    }
+}
