@@ -3,4 +3,5 @@
 pub mod disk;
 pub mod lock;
 pub mod net;
+pub mod pipe;
 pub mod tcp;
