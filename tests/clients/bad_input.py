@@ -58,6 +58,7 @@ def post(path, body, length=None):
 async def plain_http(step, options, good):
     """What is not HTTP, or too much of it."""
     chance = random.Random(7)
+    chunked = b"POST /pair-setup HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
     for name, data, wanted in (
         ("no HTTP at all", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", {400}),
         ("noise", chance.randbytes(3000) + b"\r\n\r\n", {400}),
@@ -66,9 +67,10 @@ async def plain_http(step, options, good):
         ("30,000 headers", b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 30_000 + b"\r\n", {400, 413, 431}),
         ("a body of 4 GB announced", post("/pair-setup", b"", 1 << 32), {400, 413}),
         ("a length that is none", b"POST /pair-setup HTTP/1.1\r\nContent-Length: -5\r\n\r\n", {400}),
-        ("two lengths", b"POST /pair-setup HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n\x06\x01\x01", {400}),
-        ("chunks of nonsense", b"POST /pair-setup HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", {400}),
-        ("an endless chunk size", b"POST /pair-setup HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + b"f" * 40 + b"\r\n", {400, 413}),
+        ("two lengths", b"POST /pair-setup HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n\x06\x01\x01",
+         {400}),
+        ("chunks of nonsense", chunked + b"zz\r\n", {400}),
+        ("an endless chunk size", chunked + b"f" * 40 + b"\r\n", {400, 413}),
         ("a truncated TLV", post("/pair-setup", b"\x06\x01"), {400}),
         ("an empty TLV", post("/pair-setup", b""), {200, 400}),
         ("pair-setup from its end", post("/pair-setup", b"\x06\x01\x05\x05\x02ab"), {200, 400}),
@@ -85,6 +87,7 @@ async def plain_http(step, options, good):
 
 async def verified_http(step, options, session):
     """Bad JSON from a controller that is paired: refused, and the session lives."""
+
     async def status(method, path, body):
         raw = f"{method} {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
         async with asyncio.timeout(10):
@@ -100,7 +103,8 @@ async def verified_http(step, options, session):
          b'{"characteristics":[{"aid":1,"iid":2,"value":true},{"aid":1,"iid":2,"value":true}]}', 422),
         ("a number beyond 64 bits", "PUT", "/characteristics",
          b'{"characteristics":[{"aid":1,"iid":2,"value":1e999}]}', (207, 400)),
-        ("bytes that are no UTF-8", "PUT", "/characteristics", b'{"characteristics":[{"aid":1,"iid":"\xff\xfe"}]}', 400),
+        ("bytes that are no UTF-8", "PUT", "/characteristics",
+         b'{"characteristics":[{"aid":1,"iid":"\xff\xfe"}]}', 400),
         ("ids of letters", "GET", "/characteristics?id=a.b", b"", 400),
         ("no ids", "GET", "/characteristics", b"", 400),
         ("1,000 ids", "GET", "/characteristics?id=" + ",".join(["1.9"] * 1000), b"", (200, 207, 400)),
@@ -156,7 +160,9 @@ async def slow_loris(step, options, session, good):
         await good()
         slowest = max(slowest, time.monotonic() - began)
         await asyncio.sleep(0.1)
-    step.check(slowest < 1.0, f"{len(sockets)} slow sockets: the controller waits {slowest * 1000:.0f} ms at most", slowest)
+    step.check(
+        slowest < 1.0, f"{len(sockets)} slow sockets: the controller waits {slowest * 1000:.0f} ms at most", slowest
+    )
     fresh = hub.Session.again(session)
     await fresh.verify()
     await fresh.load()
@@ -174,6 +180,7 @@ async def slow_loris(step, options, session, good):
 
 async def control_socket(step, options, good):
     """The control socket is a door, too."""
+
     def knock(data):
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(3)
@@ -203,10 +210,17 @@ async def fifo(step, options, good):
     """A writer that sends anything but H.264."""
     chance = random.Random(11)
 
+    pieces = (
+        chance.randbytes(300_000),
+        b"\x00\x00\x01" * 50_000,
+        bytes(300_000),
+        b"\x00\x00\x00\x01\x67" + chance.randbytes(200),
+        b"\x00\x00\x00\x01\x65" + b"\xff" * 900_000,
+    )
+
     def feed():
         with open(options.fifo, "wb", buffering=0) as pipe:
-            for data in (chance.randbytes(300_000), b"\x00\x00\x01" * 50_000, bytes(300_000),
-                         b"\x00\x00\x00\x01\x67" + chance.randbytes(200), b"\x00\x00\x00\x01\x65" + b"\xff" * 900_000):  # fmt: skip
+            for data in pieces:
                 pipe.write(data)
 
     async with asyncio.timeout(30):
@@ -237,7 +251,9 @@ async def whole(step, options):
         await fifo(step, options, good)
     await asyncio.sleep(1)
     after = rss_kb(options.pid)
-    step.check(after - before < options.growth_kb, f"the daemon holds {after} kB: {after - before:+} kB", (before, after))
+    step.check(
+        after - before < options.growth_kb, f"the daemon holds {after} kB: {after - before:+} kB", (before, after)
+    )
     require(os.path.exists(f"/proc/{options.pid}"), "it is the same process")
     listed = await session.pairing.list_pairings()
     step.equal(len(listed), 1, "nobody else was paired")

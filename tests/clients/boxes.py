@@ -218,7 +218,9 @@ def nal_types(data):
 def check_fragment(number, segment, tracks):
     """One moof, one mdat, IDR first, tfdt where the last one ended; the first sequence number."""
     top = parse(segment)
-    require([b.kind for b in top] == ["moof", "mdat"], f"fragment {number} is one moof and one mdat", [b.kind for b in top])
+    require(
+        [b.kind for b in top] == ["moof", "mdat"], f"fragment {number} is one moof and one mdat", [b.kind for b in top]
+    )
     moof, mdat = top
     trafs = moof.all("traf")
     require(len(trafs) == len(tracks), f"fragment {number} has every track", len(trafs))
@@ -242,7 +244,9 @@ def check_fragment(number, segment, tracks):
                 require(flags & NON_SYNC == 0, f"{where}: audio is sync", hex(flags))
                 continue
             types = nal_types(segment[offset : offset + size])
-            require((5 in types) == (index == 0 or flags == SYNC), f"{where}: IDR and sync flag agree", (types, hex(flags)))
+            require(
+                (5 in types) == (index == 0 or flags == SYNC), f"{where}: IDR and sync flag agree", (types, hex(flags))
+            )
             require(5 in types or index > 0, f"{where}: a fragment starts with an IDR", types)
             require(flags == (SYNC if 5 in types else NON_SYNC), f"{where}: sample flags", hex(flags))
             require(not {9, 12} & set(types), f"{where}: no delimiters and no filler", types)
@@ -325,7 +329,9 @@ def body(step, options):
     if options.audio == "on":
         sound = next(t for t in tracks.values() if t.handler == "soun")
         ahead = sound.seconds(sound.first) - video.seconds(video.first)
-        step.check(abs(ahead) <= 1024 / sound.timescale + 1e-4, f"audio starts {ahead * 1000:+.1f} ms from video", ahead)
+        step.check(
+            abs(ahead) <= 1024 / sound.timescale + 1e-4, f"audio starts {ahead * 1000:+.1f} ms from video", ahead
+        )
         step.ok("audio ends within one AAC frame of the video in every fragment")
 
     joined = folder / "joined.mp4"

@@ -156,7 +156,9 @@ async def events(step, session, other, options):
         one.forget_events()
     require(await session.put({"iid": camera, "value": 0}) == [], "camera off")
     told = await other.told(within=1.5)
-    step.equal((told.get(camera), told.get(active)), (0, 0), "21B written by one: the other is told, and of StatusActive")
+    step.equal(
+        (told.get(camera), told.get(active)), (0, 0), "21B written by one: the other is told, and of StatusActive"
+    )
     told = await session.told(within=0.2)
     step.check(camera not in told, "the writer is not told of its own write", told)
     require(await session.put({"iid": camera, "value": 1}) == [], "camera on")

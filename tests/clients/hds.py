@@ -22,10 +22,11 @@ class Malformed(Exception):
 
 
 class Reader:
-    """HDS data format, every tag but back references (which accessories must not write)."""
+    """HDS data format. Back references are read, and counted: our accessory must not write them."""
 
     def __init__(self, data):
         self.data, self.at = data, 0
+        self.table, self.references = [], 0
 
     def take(self, count):
         if self.at + count > len(self.data):
@@ -47,7 +48,20 @@ class Reader:
         return (self.value(), self.value())
 
     def value(self):
+        start = self.at
         tag = self.take(1)[0]
+        if 0xA0 <= tag <= 0xCF:
+            if tag - 0xA0 >= len(self.table):
+                raise Malformed(f"back reference {tag - 0xA0} of {len(self.table)}")
+            self.references += 1
+            return self.table[tag - 0xA0]
+        value = self.of(tag)
+        leaf = not isinstance(value, (list, dict))
+        if leaf and self.at - start > 1 and not any(type(v) is type(value) and v == value for v in self.table):
+            self.table.append(value)
+        return value
+
+    def of(self, tag):
         if tag in (0x01, 0x02):
             return tag == 0x01
         if tag == 0x04:
@@ -81,6 +95,16 @@ class Reader:
         if tag == 0xEF:
             return dict(self.until_terminator(self.pair))
         raise Malformed(f"tag {tag:#04x}")
+
+
+def references(payload):
+    """Back references in a plain payload."""
+    count = 0
+    for part in (payload[1 : 1 + payload[0]], payload[1 + payload[0] :]):
+        reader = Reader(part)
+        reader.value()
+        count += reader.references
+    return count
 
 
 def decode(payload):

@@ -17,11 +17,12 @@ import random
 import sys
 import time
 
-import hds
 import hub
 import steps
 from hub import first, item
 from steps import require
+
+import hds
 
 BUSY, NOT_ALLOWED, INVALID_CONFIGURATION, UNEXPECTED_FAILURE = 2, 1, 9, 5
 RATES = {0: 8000, 1: 16000, 2: 24000, 3: 32000, 4: 44100, 5: 48000}
@@ -273,6 +274,8 @@ async def good_recording(step, session, options):
     step.ok("a second recording on the same connection starts with an init segment and sequence 1 again")
     await hub.verb_soon(options, "motion", "off")
 
+    if not options.stand_in:
+        require(sum(map(hds.references, stream.payloads)) == 0, "no back references, readers disagree about them")
     count = hds.second_opinion(stream.payloads, options.out + ".hds")
     step.ok(f"HAP-NodeJS reads the same in all {count} frames")
     pathlib.Path(options.out + ".hds").unlink()
@@ -340,6 +343,11 @@ def report(step, options, numbers, recording, moved, opened, answered):
 
 async def second_open(step, session, options):
     """One camera, one recording: whoever is second is told."""
+    early = await data_stream(session, options)
+    step.equal(await early.open(1), (6, {"status": NOT_ALLOWED}), "204.Active is 0: open is refused with reason 1")
+    await session.write("204", "B0", 1)
+    step.equal(await early.open(2), (6, {"status": INVALID_CONFIGURATION}), "no 209: open is refused with reason 9")
+    early.abandon()
     await arm(step, session, options)
     await asyncio.sleep(options.settle)
     stream = await data_stream(session, options)
@@ -356,9 +364,10 @@ async def second_open(step, session, options):
     second = await data_stream(other, options)
     step.equal(await second.open(3), (6, {"status": BUSY}), "open on another connection while one records: busy")
     if not options.stand_in:
-        stream.request_id += 1
-        await stream.send({"protocol": "dataSend", "request": "open", "id": 99},
-                          {"type": "ipcamera.recording", "target": "controller", "streamId": 4, "reason": "motion"})
+        await stream.send(
+            {"protocol": "dataSend", "request": "open", "id": 99},
+            {"type": "ipcamera.recording", "target": "controller", "streamId": 4, "reason": "motion"},
+        )
         answer = None
         while answer is None:
             async with asyncio.timeout(10):
@@ -403,10 +412,11 @@ async def slow(step, session, options):
     await asyncio.sleep(options.settle)
     await motion_on(session, options)
     stalled = await data_stream(session, options, receive_buffer=4096)
-    stalled.reader._transport.pause_reading()
-    stalled.request_id += 1
-    await stalled.send({"protocol": "dataSend", "request": "open", "id": 50},
-                       {"type": "ipcamera.recording", "target": "controller", "streamId": 1, "reason": "motion"})
+    stalled.writer.transport.pause_reading()
+    await stalled.send(
+        {"protocol": "dataSend", "request": "open", "id": 50},
+        {"type": "ipcamera.recording", "target": "controller", "streamId": 1, "reason": "motion"},
+    )
     began = time.monotonic()
     other = await hub.Session.again(session).verify()
     await other.load()
@@ -423,6 +433,8 @@ async def slow(step, session, options):
             opened = time.monotonic() - began
             break
         require(body == {"status": BUSY}, "busy until it is cut", body)
+        if options.stand_in and time.monotonic() > began + 8:
+            stalled.writer.transport.abort()  # HAP-NodeJS never cuts
         number += 1
         await asyncio.sleep(0.5)
     step.check(opened is not None, f"the stalled hub is cut within {options.slow_limit} s")
@@ -505,7 +517,9 @@ async def bad_input(step, session, options):
         step.equal((await stream.request("nothing", "open", {}))[0], 5, "an unknown protocol is answered with status 5")
         await stream.send({"protocol": "nothing", "event": "x"}, {})
         await stream.close_stream(77)
-        step.equal((await stream.request("dataSend", "nothing", {}))[0], 3, "an unknown topic is answered with status 3")
+        step.equal(
+            (await stream.request("dataSend", "nothing", {}))[0], 3, "an unknown topic is answered with status 3"
+        )
         stream.abandon()
         port, ours, theirs = await prepare(session)
         stream = await hds.DataStream(session.derive, ours, theirs).connect(options.host, port)
