@@ -222,8 +222,12 @@ async def motion_on(session, options):
     """Raises motion through the program and waits for the event; the time it came."""
     motion = session.iid("85", "22")
     session.forget_events()
+    # The demo's own detector may have raised it already, and a change is what makes an event.
+    await hub.verb_soon(options, "motion", "off")
     await hub.verb_soon(options, "motion", "on")
-    require(await session.event(motion, within=3) in (True, 1), "the motion event comes")
+    while (told := await session.event(motion, within=3)) in (False, 0):
+        pass
+    require(told in (True, 1), "the motion event comes", told)
     return time.monotonic()
 
 
