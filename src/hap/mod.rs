@@ -2,6 +2,7 @@
 
 pub mod accessory;
 pub mod camera_tlv;
+pub mod capacity;
 pub mod characteristics;
 pub mod connection;
 pub mod database;
