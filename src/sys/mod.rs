@@ -4,4 +4,5 @@ pub mod disk;
 pub mod lock;
 pub mod net;
 pub mod pipe;
+pub mod signals;
 pub mod tcp;
