@@ -4,9 +4,7 @@
 pub mod demo;
 pub mod fifo;
 pub mod file;
-mod spec;
-
-pub use spec::{AudioSpec, SpecError, VideoSpec};
+pub mod snapshot;
 
 use crate::time::Instant;
 use std::future::poll_fn;
