@@ -23,7 +23,7 @@ pub trait Peer {
     /// The next bytes to send; called until `None` after everything that happens.
     fn poll_transmit(&self, now: Instant) -> Option<Self::Frame>;
 
-    /// All of the last frame was taken by the kernel.
+    /// The kernel took `n` more bytes of the last frame.
     fn handle_transmitted(&self, n: usize, now: Instant);
 
     /// When [`Peer::handle_timeout`] wants to be called.
@@ -73,6 +73,10 @@ impl std::fmt::Display for End {
 /// A socket that takes no byte for this long is given up.
 pub const STALLED: Duration = Duration::from_secs(8);
 
+/// A frame that takes longer than this is given up, too: a peer that reads a byte now and then would
+/// hold its buffer for ever.
+const FRAME_LIMIT: Duration = Duration::from_secs(30);
+
 enum Woke {
     Received(std::io::Result<usize>),
     Look,
@@ -120,6 +124,7 @@ pub async fn talk<P: Peer>(stream: &Fd<TcpStream>, peer: &P) -> End {
 async fn send_all<P: Peer>(stream: &Fd<TcpStream>, peer: &P) -> Result<(), End> {
     while let Some(frame) = peer.poll_transmit(now()) {
         let mut left = &frame[..];
+        let limit = now() + FRAME_LIMIT;
         while !left.is_empty() {
             let wrote = async { Some(stream.write(left).await) };
             let cut = async {
@@ -127,20 +132,20 @@ async fn send_all<P: Peer>(stream: &Fd<TcpStream>, peer: &P) -> Result<(), End> 
                 Some(Err(std::io::ErrorKind::Interrupted.into()))
             };
             let stalled = async {
-                sleep_until(now() + STALLED).await;
+                sleep_until(limit.min(now() + STALLED)).await;
                 None
             };
             match or(cut, or(wrote, stalled)).await {
                 Some(Ok(0)) => return Err(End::Theirs),
-                Some(Ok(n)) => left = &left[n..],
+                Some(Ok(n)) => {
+                    left = &left[n..];
+                    peer.handle_transmitted(n, now());
+                }
                 Some(Err(e)) if e.kind() == std::io::ErrorKind::Interrupted => return Err(End::Ours),
                 Some(Err(e)) => return Err(End::Failed(e)),
                 None => return Err(End::Stalled),
             }
         }
-        let n = frame.len();
-        drop(frame);
-        peer.handle_transmitted(n, now());
     }
     Ok(())
 }
