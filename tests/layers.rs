@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 const MAY_NAME: &[(&str, &[&str])] = &[
     ("time", &[]),
     ("wire", &["time"]),
-    ("crypto", &["wire"]),
+    ("crypto", &["wire", "time"]),
     ("hap", &["wire", "crypto", "time"]),
     ("media", &["wire", "crypto", "time"]),
     ("mdns", &["wire", "crypto", "time"]),
@@ -229,7 +229,7 @@ fn contains_word(code: &str, word: &str) -> bool {
         let after = code[at + word.len()..].chars().next();
         let starts = word.starts_with(is_identifier);
         let ends = word.ends_with(is_identifier);
-        !(starts && before.is_some_and(is_identifier)) && !(ends && after.is_some_and(is_identifier))
+        !(starts && before.is_some_and(is_identifier) || ends && after.is_some_and(is_identifier))
     })
 }
 
