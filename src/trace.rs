@@ -168,6 +168,12 @@ impl Event {
     }
 }
 
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 impl Cause {
     const fn as_str(self) -> &'static str {
         match self {

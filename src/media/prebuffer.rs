@@ -275,6 +275,12 @@ impl Prebuffer {
         Duration::from_micros(ticks * 100 / 9)
     }
 
+    /// Bytes of video and audio held.
+    pub fn bytes_held(&self) -> usize {
+        let sum = |ring: &Ring| ring.entries_from(0).map(|(_, e)| e.len as usize).sum::<usize>();
+        sum(&self.video) + sum(&self.audio)
+    }
+
     /// The time from IDR to IDR, as last seen. Above 5 s a hub may give up waiting for a fragment.
     pub fn gop(&self) -> Option<Duration> {
         self.gop_90k.map(|ticks| Duration::from_micros(ticks * 100 / 9))

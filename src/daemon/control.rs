@@ -1,0 +1,183 @@
+//! What the control interface asks for.
+
+use super::clip::Clip;
+use super::shared::{Shared, Stop};
+use super::{advertise, controllers, effects, feed, picture};
+use crate::control::events::EventLines;
+use crate::control::{Answer, Call, Daemon, Media, Qr, Status, status};
+use crate::io::runtime::now;
+use crate::media::Budget;
+use crate::motion::Mode;
+use crate::trace::Cause;
+use std::rc::Rc;
+
+/// The daemon as the control server sees it.
+pub struct Control {
+    /// What all tasks share.
+    pub shared: Rc<Shared>,
+    /// The sizes of the rings.
+    pub budget: Budget,
+}
+
+impl Daemon for Control {
+    fn status(&self) -> Status {
+        let shared = &*self.shared;
+        let accessory = shared.accessory.borrow();
+        let prebuffer = shared.prebuffer.borrow();
+        let figures = shared.source.borrow();
+        let permission = accessory.state.recording_permission();
+        let running = shared.running.get();
+        let (counters, measured) = (prebuffer.counters(), prebuffer.measured());
+        let kbps = measured.map_or(0, |m| m.video_kbps);
+        let state = if !accessory.is_paired() {
+            "unpaired"
+        } else if !accessory.state.camera_active() {
+            "off"
+        } else if running.is_some() {
+            "recording"
+        } else if permission.armed() {
+            "armed"
+        } else {
+            "idle"
+        };
+        let hub = running.and_then(|r| r.connection).and_then(|id| controllers::find(shared, id));
+        Status {
+            version: env!("CARGO_PKG_VERSION"),
+            name: accessory.state.information().name.as_str().into(),
+            state,
+            paired: accessory.is_paired(),
+            pairings: accessory.pairings.len() as u32,
+            controllers: controllers::verified_count(shared).into(),
+            camera_active: accessory.state.camera_active(),
+            recording_armed: permission.armed(),
+            recording: status::Recording {
+                active: running.is_some(),
+                stream: running.map_or(0, |r| r.stream),
+                fragments: running.map_or(0, |r| r.fragments),
+                since_s: running.map_or(0, |r| (now() - r.since).as_secs() as u32),
+                hub: hub.map(|hub| hub.name()).unwrap_or_default(),
+            },
+            live_sessions: 0,
+            data_streams: shared.streams.borrow().len() as u32,
+            prebuffer: status::Prebuffer {
+                held_s: prebuffer.held().as_secs_f32(),
+                capacity_s: if kbps > 0 { self.budget.seconds_held(kbps) as f32 } else { 0.0 },
+                bytes: prebuffer.bytes_held() as u32,
+            },
+            frames: counters.frames,
+            bytes: counters.bytes,
+            evictions: counters.evictions,
+            resyncs: figures.resyncs,
+            motion: self.motion(),
+            source: status::Source {
+                spec: shared.config.video.source.as_ref().map(|s| s.to_string()).unwrap_or_default(),
+                state: match figures.last_picture {
+                    None => "waiting",
+                    Some(t) if now() - t > feed::STALLED => "stalled",
+                    Some(_) => "running",
+                },
+                width: prebuffer.video().map_or(0, |v| v.width().into()),
+                height: prebuffer.video().map_or(0, |v| v.height().into()),
+                fps: measured.map_or(figures.fps as f32, |m| m.frames_per_1000_s as f32 / 1000.0),
+                bitrate_kbps: kbps,
+                gop_s: prebuffer.gop().map_or(0.0, |gop| gop.as_secs_f32()),
+                audio: match prebuffer.audio() {
+                    Some(audio) => format!("AAC-LC {} Hz", audio.rate_hz),
+                    None => "none".into(),
+                },
+            },
+            uptime_s: (now() - shared.started).as_secs() as u32,
+            rss_kb: status::rss_kb(),
+            warnings: figures.warnings.clone(),
+        }
+    }
+
+    fn call(&self, call: Call) -> Answer {
+        let shared = &self.shared;
+        match call {
+            Call::MotionOn => {
+                if shared.sensor.borrow().mode() == Mode::Off {
+                    return Answer::Refused(409, "motion.mode is \"off\"".into());
+                }
+                if !shared.accessory.borrow().state.camera_active() {
+                    return Answer::Refused(409, "the camera is switched off in Apple Home".into());
+                }
+                self.set_motion(true)
+            }
+            Call::MotionOff => self.set_motion(false),
+            Call::Ring => {
+                if !shared.config.doorbell.present {
+                    return Answer::Refused(409, "not a doorbell: set \"doorbell\": true in the configuration".into());
+                }
+                shared.ring(Cause::Control);
+                Answer::Done
+            }
+            Call::Snapshot => {
+                if !shared.accessory.borrow().state.camera_active() {
+                    return Answer::Refused(409, "the camera is switched off in Apple Home".into());
+                }
+                let shared = shared.clone();
+                Answer::Later(Box::pin(async move { Answer::Jpeg(picture::take(&shared, None).await) }))
+            }
+            Call::Qr => {
+                let accessory = shared.accessory.borrow();
+                let qr = Qr {
+                    setup_uri: advertise::setup_payload(&accessory).as_str().into(),
+                    setup_code: accessory.identity.setup_code.as_str().into(),
+                    paired: accessory.is_paired(),
+                };
+                match serde_json::to_vec(&qr) {
+                    Ok(json) => Answer::Json(json),
+                    Err(e) => Answer::Refused(500, e.to_string()),
+                }
+            }
+            Call::Identify => {
+                effects::identify(shared, Cause::Control);
+                Answer::Done
+            }
+            Call::Clip { seconds } => {
+                if !shared.accessory.borrow().state.camera_active() {
+                    return Answer::Refused(409, "the camera is switched off in Apple Home".into());
+                }
+                match Clip::start(shared, seconds) {
+                    Ok(clip) => Answer::Stream(Media::Mp4, Box::new(clip)),
+                    Err(why) => Answer::Refused(503, why.to_string()),
+                }
+            }
+            Call::Reset => {
+                // Two fsyncs on this thread: the daemon is about to end anyway.
+                if let Err(why) = shared.store.reset() {
+                    return Answer::Refused(500, why.to_string());
+                }
+                shared.stop(Stop::Reset);
+                Answer::Done
+            }
+            Call::Events { history } => {
+                let lines = EventLines::new(shared.trace.clone(), shared.trace_changed.clone(), history);
+                Answer::Stream(Media::Lines, Box::new(lines))
+            }
+            // The server answers these itself.
+            Call::Status { .. } | Call::Log(_) => Answer::Done,
+        }
+    }
+}
+
+impl Control {
+    fn set_motion(&self, on: bool) -> Answer {
+        let change = self.shared.sensor.borrow_mut().handle_api(on, None, now());
+        self.shared.motion(change, Cause::Control);
+        Answer::Done
+    }
+
+    fn motion(&self) -> status::Motion {
+        let sensor = self.shared.sensor.borrow();
+        let seen = sensor.detector().last();
+        status::Motion {
+            on: sensor.is_on(),
+            mode: self.shared.config.motion.mode.as_str(),
+            baseline: seen.baseline as f32 / 256.0,
+            level: seen.level_percent as f32 / 100.0,
+            threshold: 1.0,
+        }
+    }
+}

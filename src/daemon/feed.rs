@@ -1,0 +1,197 @@
+//! Where the sources deliver: the time line, the prebuffer, the motion sensor.
+
+use super::effects;
+use super::shared::Shared;
+use crate::config::AudioSource;
+use crate::io::runtime::now;
+use crate::media::clock::{AudioClock, VideoClock};
+use crate::media::{AccessUnit, AudioParameters, Budget};
+use crate::motion::Meter;
+use crate::source::{Sink, Track, Trouble};
+use crate::time::{Duration, Instant};
+use crate::trace::{Cause, Event, Repeats};
+use std::rc::Rc;
+
+/// What is known of the sources.
+#[derive(Default)]
+pub struct Figures {
+    /// When the last picture came.
+    pub last_picture: Option<Instant>,
+    /// Frames a second, by the video clock.
+    pub fps: u32,
+    /// Losses up to the next IDR.
+    pub resyncs: u32,
+    /// What a person should know, shown by `hksvd status`.
+    pub warnings: Vec<String>,
+}
+
+/// A source counts as stalled when it gave no picture for this long.
+pub const STALLED: Duration = Duration::from_secs(2);
+
+/// Above this a hub may give up before the first fragment is whole.
+const LONG_GOP: Duration = Duration::from_millis(5_000);
+
+/// Prebuffer and one fragment, in seconds: less makes recordings begin late.
+const WANTED_S: u32 = 8;
+
+/// The sink of one source.
+pub struct Feed {
+    shared: Rc<Shared>,
+    budget: Budget,
+    video_clock: VideoClock,
+    audio_clock: Option<(u32, AudioClock)>,
+    meter: Meter,
+    epoch: Option<u32>,
+    pictures: u32,
+    told_gop: bool,
+    told_memory: bool,
+    troubles: Repeats<Trouble>,
+}
+
+impl Feed {
+    /// A sink for a source that is about to begin.
+    pub fn new(shared: Rc<Shared>, budget: Budget) -> Self {
+        let fps = u32::from(shared.config.video.fps);
+        Feed {
+            shared,
+            budget,
+            video_clock: VideoClock::new(Some(fps)),
+            audio_clock: None,
+            meter: Meter::new(),
+            epoch: None,
+            pictures: 0,
+            told_gop: false,
+            told_memory: false,
+            troubles: Repeats::default(),
+        }
+    }
+
+    fn warn(&self, text: String) {
+        log::warn!("{text}");
+        self.shared.source.borrow_mut().warnings.push(text);
+    }
+
+    /// The parameters that came with the last picture, when they are others than before.
+    fn look_at_parameters(&mut self) {
+        let (epoch, width, height, idc) = {
+            let prebuffer = self.shared.prebuffer.borrow();
+            let Some(video) = prebuffer.video() else { return };
+            (video.epoch, video.width(), video.height(), video.parsed.profile_idc)
+        };
+        if self.epoch == Some(epoch) {
+            return;
+        }
+        let first = self.epoch.replace(epoch).is_none();
+        log::info!("video: {width}x{height}, H.264 profile {idc}{}", if first { "" } else { " (changed)" });
+        self.shared.note(Event::SourceRunning { width, height });
+        if !first {
+            self.shared.sensor.borrow_mut().restart();
+        }
+        let ratio = f32::from(width) / f32::from(height.max(1));
+        if !(1.7..1.8).contains(&ratio) {
+            self.warn(format!("video: {width}x{height} is not 16:9; hubs may refuse to record it"));
+        }
+    }
+
+    /// Once a second or so: what the stream turns out to be.
+    fn look_at_rates(&mut self) {
+        let fps = self.video_clock.fps();
+        self.shared.source.borrow_mut().fps = fps;
+        self.shared.sensor.borrow_mut().set_fps(fps);
+        let (gop, measured) = {
+            let prebuffer = self.shared.prebuffer.borrow();
+            (prebuffer.gop(), prebuffer.measured())
+        };
+        if let Some(gop) = gop.filter(|gop| *gop > LONG_GOP && !self.told_gop) {
+            self.told_gop = true;
+            let seconds = gop.as_secs_f32();
+            self.warn(format!(
+                "video: {seconds:.1} s between key frames; hubs give up above 5 s, set the encoder's GOP to 4 s or less"
+            ));
+        }
+        if let Some(measured) = measured.filter(|m| m.video_kbps > 0 && !self.told_memory) {
+            let seconds = self.budget.seconds_held(measured.video_kbps);
+            self.told_memory = true;
+            log::debug!("prebuffer: {seconds} s at {} kbit/s", measured.video_kbps);
+            if seconds < WANTED_S {
+                let kbps = measured.video_kbps;
+                self.warn(format!(
+                    "memory_kb holds {seconds} s at {kbps} kbit/s, recordings want {WANTED_S} s: raise it or lower the bitrate"
+                ));
+            }
+        }
+    }
+}
+
+impl Sink for Feed {
+    fn access_unit(&mut self, annexb: &[u8], key: bool, arrival: Instant) {
+        let pts_90k = self.video_clock.stamp(arrival);
+        self.shared.prebuffer.borrow_mut().push_video(AccessUnit { annexb, pts_90k, key });
+        self.shared.source.borrow_mut().last_picture = Some(arrival);
+        if key {
+            self.look_at_parameters();
+        }
+        if let Some(unit) = self.meter.measure(annexb) {
+            let change = self.shared.sensor.borrow_mut().handle_access_unit(unit, now());
+            if change.is_some() {
+                self.shared.motion(change, Cause::Detector);
+            }
+        }
+        // The timer of a source that falls silent.
+        if key {
+            self.shared.sensor_changed.notify();
+        }
+        self.pictures = self.pictures.wrapping_add(1);
+        if self.pictures.is_multiple_of(self.video_clock.fps().max(1)) {
+            self.look_at_rates();
+        }
+        self.shared.media_changed.notify();
+    }
+
+    fn aac(&mut self, raw_frame: &[u8], rate_hz: u32, channels: u8, arrival: Instant) {
+        if self.shared.config.audio.source == AudioSource::None {
+            return;
+        }
+        let known = matches!(&self.audio_clock, Some((rate, _)) if *rate == rate_hz);
+        if !known {
+            self.audio_clock = Some((rate_hz, AudioClock::new(rate_hz)));
+            let parameters = AudioParameters { rate_hz, channels };
+            self.shared.prebuffer.borrow_mut().set_audio(Some(parameters));
+            log::info!("audio: AAC-LC, {rate_hz} Hz, {channels} channel{}", if channels == 1 { "" } else { "s" });
+            if parameters.is_recordable() {
+                // Another rate than the one offered so far is another offer: `c#` moves.
+                self.shared.accessory.borrow_mut().state.set_audio_rate(rate_hz);
+                effects::run(&self.shared);
+            } else {
+                self.warn(format!("audio: {channels} channels at {rate_hz} Hz cannot be recorded; silence instead"));
+            }
+        }
+        let Some((_, clock)) = &mut self.audio_clock else { return };
+        if let Some(pts_90k) = clock.stamp(arrival) {
+            self.shared.prebuffer.borrow_mut().push_audio(raw_frame, pts_90k);
+        }
+    }
+
+    fn trouble(&mut self, track: Track, trouble: Trouble) {
+        if track == Track::Video {
+            match trouble {
+                Trouble::Garbage | Trouble::Torn | Trouble::Oversized => {
+                    let mut figures = self.shared.source.borrow_mut();
+                    figures.resyncs = figures.resyncs.saturating_add(1);
+                }
+                Trouble::Missing | Trouble::WriterGone | Trouble::Stalled => {}
+            }
+        }
+        let name = if track == Track::Video { "video" } else { "audio" };
+        let shared = &self.shared;
+        self.troubles.note(now(), trouble, |trouble, repeated| {
+            log::debug!("{name}: {trouble:?}{repeated}");
+            if track == Track::Video {
+                shared.note(match trouble {
+                    Trouble::Garbage | Trouble::Torn | Trouble::Oversized => Event::SourceResync,
+                    Trouble::Missing | Trouble::WriterGone | Trouble::Stalled => Event::SourceLost,
+                });
+            }
+        });
+    }
+}

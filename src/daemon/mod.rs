@@ -1,0 +1,384 @@
+//! Everything together: the only place that knows all the others.
+//!
+//! [`run`] claims the memory, opens the sockets and starts the fixed set of tasks; [`shared`] is what
+//! they share; [`effects`] does what the accessory asks for. One file for each kind of task.
+
+mod advertise;
+mod clip;
+mod control;
+mod controllers;
+mod effects;
+mod feed;
+mod load;
+mod picture;
+mod shared;
+mod streams;
+
+use crate::config::{AudioSource, Config, MotionMode, VideoSource};
+use crate::control::{qr, server, socket};
+use crate::hds::{Disconnect, FRAME_BYTES, Prepared, Slot};
+use crate::io::loan::Home;
+use crate::io::random::{self, SystemRandom};
+use crate::io::runtime::{Executor, Fd, Signal, now, or, sleep_until, sleep_until_some};
+use crate::io::worker::Worker;
+use crate::io::{self};
+use crate::mdns::Responder;
+use crate::media::{Budget, Prebuffer};
+use crate::motion::{Mode, Sensor};
+use crate::source::{demo, fifo, file};
+use crate::store::Store;
+use crate::sys;
+use crate::time::{Duration, earliest};
+use crate::trace::{Cause, Event, Repeats};
+use control::Control;
+use feed::Feed;
+use shared::{Shared, Stop};
+use std::cell::{Cell, RefCell};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// What to serve.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The checked configuration, without anything that this version cannot do.
+    pub config: Config,
+    /// The file it came from; `None` for `hksvd demo`.
+    pub config_path: Option<std::path::PathBuf>,
+    /// Show the QR code on standard output as well as in the log: a person is watching.
+    pub demo: bool,
+}
+
+/// Bitrates that the memory is divided by until the stream is seen, in kbit/s.
+const VIDEO_KBPS: u32 = 2_000;
+/// As [`VIDEO_KBPS`], for the sound.
+const AUDIO_KBPS: u32 = 64;
+
+/// A camera that has just booted is given this long to gather entropy for its identity.
+const SEEDING: Duration = Duration::from_secs(20);
+
+/// Serves in the foreground until SIGTERM.
+pub fn run(options: Options) -> ExitCode {
+    // Before any other thread: they inherit what is blocked.
+    let signals = match sys::signals::termination().and_then(Fd::new) {
+        Ok(signals) => signals,
+        Err(e) => return fail(format!("signals cannot be read: {e}")),
+    };
+    let executor = Executor::default();
+    let end = executor.block_on(serve(options, executor.clone(), signals));
+    match end {
+        Ok(Stop::Terminate) => ExitCode::SUCCESS,
+        Ok(Stop::Reset) => {
+            // A new life in the same process: nothing of the old one can be left over.
+            let program = std::env::current_exe().unwrap_or_else(|_| "hksvd".into());
+            let error = std::process::Command::new(program).args(std::env::args_os().skip(1)).exec();
+            fail(format!("cannot start anew after the reset: {error}"))
+        }
+        Err(why) => fail(why),
+    }
+}
+
+fn fail(why: String) -> ExitCode {
+    log::error!("{why}");
+    ExitCode::FAILURE
+}
+
+/// The stack: everything of [`run`] that may wait.
+async fn serve(options: Options, executor: Executor, signals: Fd<std::fs::File>) -> Result<Stop, String> {
+    let Options { config, demo, .. } = options;
+    let (store, contents) = Store::open(&config.state_dir.0).map_err(|e| e.to_string())?;
+    if contents.is_new() {
+        or(async { random::seeded().await.unwrap_or(()) }, sleep_until(now() + SEEDING)).await;
+    }
+    let accessory = load::accessory(&config, &store, &contents, &mut SystemRandom::new())?;
+    drop(contents);
+
+    let hap = listen(config.hap.port).map_err(|e| format!("no TCP port for HomeKit: {e}"))?;
+    let data_streams = listen_any().map_err(|e| format!("no TCP port for data streams: {e}"))?;
+    let port = hap.local_addr().map_err(|e| e.to_string())?.port();
+    if config.hap.port != 0 && port != config.hap.port {
+        log::warn!("hap.port {} is taken; using {port} for now", config.hap.port);
+    }
+    let data_stream_port = data_streams.local_addr().map_err(|e| e.to_string())?.port();
+    let (control_socket, _socket_file) = socket::listen(&config.control.socket.0)
+        .map_err(|e| format!("control.socket {}: {e}", config.control.socket.0.display()))?;
+    let control_tcp = match &config.control.listen {
+        Some(listen) => Some(TcpListener::bind(listen.0).map_err(|e| format!("control.listen {}: {e}", listen.0))?),
+        None => None,
+    };
+
+    let audio_kbps = if config.audio.source == AudioSource::None { 0 } else { AUDIO_KBPS };
+    let budget = Budget::from_memory(config.memory_kb, VIDEO_KBPS, audio_kbps);
+    log::info!(
+        "memory: {} KiB of prebuffer, {} s at {VIDEO_KBPS} kbit/s",
+        (budget.video_bytes + budget.audio_bytes) / 1024,
+        budget.seconds_held(VIDEO_KBPS)
+    );
+    let ipv4_only = hap.local_addr().is_ok_and(|a| a.is_ipv4()) || data_streams.local_addr().is_ok_and(|a| a.is_ipv4());
+    let mut seed = [0; 4];
+    crate::crypto::Random::fill(&mut SystemRandom::new(), &mut seed);
+    let responder =
+        Responder::new(advertise::service(&accessory, config.name.as_str(), port), u32::from_le_bytes(seed));
+    let sensor = Sensor::new(
+        mode(config.motion.mode),
+        config.video.fps.into(),
+        config.motion.sensitivity,
+        config.motion.hold_s.into(),
+        now(),
+    );
+    let known_pairings = accessory.pairings.len() as u8;
+    let camera_active = accessory.state.camera_active();
+    let shared = Rc::new(Shared {
+        executor: executor.clone(),
+        started: now(),
+        accessory: RefCell::new(accessory),
+        prebuffer: RefCell::new(Prebuffer::new(budget)),
+        sensor: RefCell::new(sensor),
+        motion_since: Cell::new(None),
+        reopen_at: Cell::new(None),
+        prepared: RefCell::new(Prepared::new()),
+        slot: RefCell::new(Slot::new()),
+        running: Cell::new(None),
+        data_stream_port,
+        chunk: Home::new(FRAME_BYTES),
+        clips: Cell::new(0),
+        accessory_changed: Signal::default(),
+        media_changed: Signal::default(),
+        sensor_changed: Signal::default(),
+        trace: Rc::default(),
+        trace_changed: Rc::default(),
+        worker: Worker::start().map_err(|e| format!("no worker thread: {e}"))?,
+        store: Arc::new(store),
+        store_failed: Cell::new(false),
+        known_pairings: Cell::new(known_pairings),
+        responder: Rc::new(RefCell::new(responder)),
+        responder_changed: Rc::default(),
+        controllers: RefCell::default(),
+        streams: RefCell::default(),
+        source: RefCell::default(),
+        picture: RefCell::default(),
+        picture_changed: Signal::default(),
+        picture_pending: Cell::new(false),
+        picture_failed: Cell::new(false),
+        stop: Cell::new(None),
+        stop_changed: Signal::default(),
+        config,
+    });
+    shared.sensor.borrow_mut().handle_camera_active(camera_active, now());
+    shared.retain();
+    shared.accessory.borrow_mut().prepare_setup(&mut SystemRandom::new());
+    effects::run(&shared);
+
+    executor.spawn(effects::finish(shared.clone()));
+    executor.spawn(controllers::serve(shared.clone(), hap));
+    executor.spawn(streams::serve(shared.clone(), data_streams));
+    executor.spawn(watch_motion(shared.clone()));
+    start_control(&shared, budget, control_socket, control_tcp)?;
+    start_sources(&shared, budget);
+    if shared.config.hap.mdns {
+        let names = shared.config.hap.interfaces.iter().map(|i| i.0.clone()).collect();
+        let selection = io::mdns::Selection { names, ipv4_only };
+        executor.spawn(io::mdns::run(shared.responder.clone(), shared.responder_changed.clone(), selection));
+        executor.spawn(advertise::follow(shared.clone()));
+    }
+    welcome(&shared, port, demo);
+    shared.note(Event::Ready);
+
+    let how = or(terminated(&signals), stopped(&shared)).await;
+    shut_down(&shared).await;
+    if how == Stop::Reset {
+        // Once more: whoever was still connected may have written.
+        shared.store.reset().map_err(|e| format!("reset: {e}"))?;
+        log::info!("reset: all pairings are forgotten, the camera gets a new identity");
+    }
+    Ok(how)
+}
+
+fn mode(mode: MotionMode) -> Mode {
+    match mode {
+        MotionMode::Detect => Mode::Detect,
+        MotionMode::Continuous => Mode::Continuous,
+        MotionMode::Api => Mode::Api,
+        // The firmware's own detectors are refused when the configuration is checked.
+        MotionMode::Off | MotionMode::Firmware | MotionMode::Onvif => Mode::Off,
+    }
+}
+
+/// One port for IPv4 and IPv6: the answer to a data stream request carries no address, so a hub uses
+/// the family that it has HAP on. A kernel without IPv6 gets IPv4 alone.
+fn listen_on(port: u16) -> std::io::Result<TcpListener> {
+    TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).or_else(|_| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)))
+}
+
+/// The configured port; hubs come back to it before they look the camera up anew. Any port when it is
+/// taken.
+fn listen(port: u16) -> std::io::Result<TcpListener> {
+    listen_on(port).or_else(|_| listen_any())
+}
+
+fn listen_any() -> std::io::Result<TcpListener> {
+    listen_on(0)
+}
+
+/// The next connection; `None` after an error, which is waited out.
+async fn accept(listener: &Fd<TcpListener>, what: &str) -> Option<(TcpStream, SocketAddr)> {
+    match listener.when_readable(|l| l.accept()).await {
+        Ok(accepted) => Some(accepted),
+        Err(e) => {
+            log::debug!("{what}: {e}");
+            // Out of descriptors is an error that comes at once, again and again.
+            sleep_until(now() + Duration::from_millis(100)).await;
+            None
+        }
+    }
+}
+
+fn start_control(
+    shared: &Rc<Shared>,
+    budget: Budget,
+    unix: std::os::unix::net::UnixListener,
+    tcp: Option<TcpListener>,
+) -> Result<(), String> {
+    let control: Rc<dyn crate::control::Daemon> = Rc::new(Control { shared: shared.clone(), budget });
+    let refused = |e: std::io::Error| format!("control: {e}");
+    let mut listeners = vec![server::Listener::unix(unix).map_err(refused)?];
+    if let Some(tcp) = tcp {
+        listeners.push(server::Listener::tcp(tcp, shared.config.control.token.clone()).map_err(refused)?);
+    }
+    for listener in listeners {
+        let listener = Rc::new(listener);
+        for _ in 0..server::WORKERS {
+            shared.executor.spawn(server::serve(listener.clone(), control.clone()));
+        }
+    }
+    Ok(())
+}
+
+fn start_sources(shared: &Rc<Shared>, budget: Budget) {
+    let config = &shared.config;
+    let bytes = budget.access_unit_bytes;
+    let Some(video) = config.video.source.clone() else { return };
+    let audio = config.audio.source.clone();
+    let mut feed = Feed::new(shared.clone(), budget);
+    let fps = u32::from(config.video.fps);
+    if let AudioSource::Fifo(path) = &audio {
+        let (path, mut feed) = (path.clone(), Feed::new(shared.clone(), budget));
+        shared
+            .executor
+            .spawn(async move { keep_up("audio.source", async || fifo::audio(&path, &mut feed).await).await });
+    }
+    shared.executor.spawn(async move {
+        let play = async || match &video {
+            VideoSource::Demo => demo::play(bytes, &mut feed).await,
+            VideoSource::Fifo(path) => fifo::video(path, bytes, &mut feed).await,
+            VideoSource::File(path) => {
+                let sound = match &audio {
+                    AudioSource::File(path) => Some(path.clone()),
+                    AudioSource::Auto => file::audio_beside(path),
+                    AudioSource::Fifo(_) | AudioSource::None => None,
+                };
+                file::play(path, sound.as_deref(), fps, bytes, &mut feed).await
+            }
+            // Refused when the configuration is checked.
+            VideoSource::V4l2(_) | VideoSource::Raptor(_) | VideoSource::Rtsp(_) => {
+                std::io::ErrorKind::Unsupported.into()
+            }
+        };
+        keep_up("video.source", play).await;
+    });
+}
+
+/// Starts a source again after it has failed; waits longer each time, half a minute at the most.
+async fn keep_up(key: &str, mut play: impl AsyncFnMut() -> std::io::Error) {
+    let mut pause = Duration::from_secs(1);
+    let mut failures = Repeats::default();
+    loop {
+        let error = play().await.to_string();
+        failures.note(now(), error, |error, repeated| log::error!("{key}: {error}{repeated}"));
+        sleep_until(now() + pause).await;
+        pause = (pause * 2).min(Duration::from_secs(30));
+    }
+}
+
+/// The timers of the motion sensor.
+async fn watch_motion(shared: Rc<Shared>) {
+    loop {
+        let seen = shared.sensor_changed.count();
+        let due = earliest(shared.sensor.borrow().poll_timeout(), shared.reopen_at.get());
+        or(sleep_until_some(due), shared.sensor_changed.changed(seen)).await;
+        let now = now();
+        if shared.reopen_at.get().is_some_and(|t| t <= now) {
+            shared.reopen_at.set(None);
+            if shared.running.get().is_none() {
+                let change = shared.sensor.borrow_mut().pulse(now);
+                shared.motion(change, Cause::Hold);
+            }
+        }
+        if shared.sensor.borrow().poll_timeout().is_some_and(|t| t <= now) {
+            let change = shared.sensor.borrow_mut().handle_timeout(now);
+            let continuous = shared.config.motion.mode == MotionMode::Continuous;
+            shared.motion(change, if continuous { Cause::Continuous } else { Cause::Hold });
+        }
+    }
+}
+
+/// Says how to reach the camera; while nobody is paired, with the QR code.
+fn welcome(shared: &Shared, port: u16, demo: bool) {
+    let accessory = shared.accessory.borrow();
+    let name = shared.config.name.as_str();
+    log::info!("\"{name}\" serves HomeKit on port {port}, {} pairings", accessory.pairings.len());
+    if accessory.is_paired() {
+        return;
+    }
+    let payload = advertise::setup_payload(&accessory);
+    let code = accessory.identity.setup_code.as_str();
+    // To standard error like the log, but without a level in front of each row. Nobody reads it: then
+    // nobody can be told.
+    let mut out = std::io::stderr().lock();
+    if let Some(picture) = qr::draw(&payload, qr::Style::Blocks) {
+        let _ = writeln!(out, "{picture}");
+    }
+    let _ = writeln!(out, "Scan this with the Home app, or enter the setup code {code}");
+    if demo {
+        let _ = writeln!(out, "Ctrl-C ends the demo.");
+    }
+}
+
+async fn terminated(signals: &Fd<std::fs::File>) -> Stop {
+    let mut siginfo = [0; 128];
+    // Whatever comes out of it, an error included, means that it is time to go.
+    let _ = signals.when_readable(|mut f| f.read(&mut siginfo)).await;
+    Stop::Terminate
+}
+
+async fn stopped(shared: &Shared) -> Stop {
+    loop {
+        let seen = shared.stop_changed.count();
+        if let Some(how) = shared.stop.get() {
+            // The client that asked for it gets its answer first.
+            sleep_until(now() + Duration::from_millis(200)).await;
+            return how;
+        }
+        shared.stop_changed.changed(seen).await;
+    }
+}
+
+/// Tells everybody, and waits a moment for them to hear it: closed sockets and the goodbye are what
+/// makes hubs come back at once.
+async fn shut_down(shared: &Rc<Shared>) {
+    log::info!("stopping");
+    streams::close_where(shared, Disconnect::Shutdown, |_| true);
+    for controller in shared.controllers.borrow().iter() {
+        controller.finish();
+    }
+    if shared.config.hap.mdns {
+        io::mdns::goodbye(&shared.responder, &shared.responder_changed).await;
+    }
+    let patience = now() + Duration::from_millis(500);
+    while now() < patience && !(shared.controllers.borrow().is_empty() && shared.streams.borrow().is_empty()) {
+        sleep_until(now() + Duration::from_millis(10)).await;
+    }
+}

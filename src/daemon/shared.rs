@@ -1,0 +1,249 @@
+//! What the tasks share: one cell per concern, borrowed for one call and never across an await point.
+
+use super::controllers::Controller;
+use super::effects::Done;
+use super::streams::Stream;
+use crate::config::Config;
+use crate::crypto::{Random, SharedSecret};
+use crate::hap::accessory::{Accessory, Refusal};
+use crate::hap::{self, accessory::DataStreams};
+use crate::hds::{self, Permission, Prepared, Selected, SessionId, Slot};
+use crate::io::loan::Home;
+use crate::io::random::SystemRandom;
+use crate::io::runtime::{Executor, Signal, now};
+use crate::io::worker::Worker;
+use crate::mdns::Responder;
+use crate::media::{Prebuffer, Retention};
+use crate::motion::{Motion, Sensor};
+use crate::store::Store;
+use crate::time::{Duration, Instant};
+use crate::trace::{Cause, Event, Trace};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// The recording that runs.
+#[derive(Clone, Copy)]
+pub struct Running {
+    /// The data stream that carries it.
+    pub session: SessionId,
+    /// The hub's number for it.
+    pub stream: u32,
+    /// The HAP connection of the hub.
+    pub connection: Option<hds::ConnectionId>,
+    /// When it was opened.
+    pub since: Instant,
+    /// Fragments that were handed out.
+    pub fragments: u32,
+}
+
+/// Everything that more than one task touches.
+pub struct Shared {
+    /// The checked configuration.
+    pub config: Config,
+    /// Where tasks are started.
+    pub executor: Executor,
+    /// When the daemon started.
+    pub started: Instant,
+    /// The accessory as controllers see it.
+    pub accessory: RefCell<Accessory>,
+    /// The last seconds of media.
+    pub prebuffer: RefCell<Prebuffer>,
+    /// Motion, whoever raises it.
+    pub sensor: RefCell<Sensor>,
+    /// Since when there is motion.
+    pub motion_since: Cell<Option<Instant>>,
+    /// A recording ended that its hub did not want to end: motion is pulsed then.
+    pub reopen_at: Cell<Option<Instant>>,
+    /// Data streams that wait for their connection.
+    pub prepared: RefCell<Prepared>,
+    /// Who records.
+    pub slot: RefCell<Slot>,
+    /// The recording that runs.
+    pub running: Cell<Option<Running>>,
+    /// The port of the data streams.
+    pub data_stream_port: u16,
+    /// The buffer for one chunk of a recording.
+    pub chunk: Home,
+    /// Readers of the prebuffer besides recordings: `hksvd clip`.
+    pub clips: Cell<u32>,
+    /// A value of the accessory has changed.
+    pub accessory_changed: Signal,
+    /// Media, motion or a permission has changed.
+    pub media_changed: Signal,
+    /// A timer of the sensor has changed.
+    pub sensor_changed: Signal,
+    /// What has happened.
+    pub trace: Rc<RefCell<Trace>>,
+    /// Something has happened.
+    pub trace_changed: Rc<Signal>,
+    /// The thread for what takes long.
+    pub worker: Worker<Done>,
+    /// What survives a power cut.
+    pub store: Arc<Store>,
+    /// The store could not write the last time.
+    pub store_failed: Cell<bool>,
+    /// How many pairings were stored the last time.
+    pub known_pairings: Cell<u8>,
+    /// The mDNS responder.
+    pub responder: Rc<RefCell<Responder>>,
+    /// The responder has changed.
+    pub responder_changed: Rc<Signal>,
+    /// HAP connections.
+    pub controllers: RefCell<Vec<Rc<Controller>>>,
+    /// Data streams.
+    pub streams: RefCell<Vec<Rc<Stream>>>,
+    /// The figures of the sources.
+    pub source: RefCell<super::feed::Figures>,
+    /// The picture that `/resource` was answered with last, and when it was taken.
+    pub picture: RefCell<Option<(Instant, Rc<[u8]>)>>,
+    /// Whoever waits for the picture that is being taken.
+    pub picture_changed: Signal,
+    /// A picture is being taken.
+    pub picture_pending: Cell<bool>,
+    /// The last picture could not be taken.
+    pub picture_failed: Cell<bool>,
+    /// Somebody wants the daemon to stop; with `true`, to forget everything before.
+    pub stop: Cell<Option<Stop>>,
+    /// `stop` was set.
+    pub stop_changed: Signal,
+}
+
+/// How to stop.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stop {
+    /// SIGTERM or SIGINT.
+    Terminate,
+    /// Factory reset: forget everything, then serve anew.
+    Reset,
+}
+
+/// How long a hub may take to open the next recording by itself before motion is pulsed.
+const REOPEN: Duration = Duration::from_secs(10);
+
+impl Shared {
+    /// Notes an event for `hksvd events`.
+    pub fn note(&self, event: Event) {
+        self.trace.borrow_mut().push(now(), event);
+        self.trace_changed.notify();
+    }
+
+    /// What recordings are allowed to do now.
+    pub fn permission(&self) -> Permission {
+        let permission = self.accessory.borrow().state.recording_permission();
+        Permission {
+            recording_active: permission.recording_active,
+            camera_active: permission.camera_active,
+            audio_active: permission.audio_active,
+            silent_track: self.config.audio.silent_track,
+            selected: permission.selected.map(|s| Selected {
+                fragment_ms: s.fragment_ms,
+                prebuffer_ms: s.prebuffer_ms,
+                audio_rate_hz: s.audio_rate_hz,
+            }),
+        }
+    }
+
+    /// Keeps as much media as the controllers allow (privacy).
+    pub fn retain(&self) {
+        let retention = {
+            let accessory = self.accessory.borrow();
+            let state = &accessory.state;
+            if !state.camera_active() {
+                Retention::Nothing
+            } else if state.recording_permission().armed() || self.clips.get() > 0 {
+                Retention::Everything
+            } else if state.streaming_allowed() {
+                Retention::CurrentGop
+            } else {
+                Retention::Nothing
+            }
+        };
+        self.prebuffer.borrow_mut().set_retention(retention);
+        self.media_changed.notify();
+    }
+
+    /// Motion has begun or ended: tells controllers, recordings and the log.
+    pub fn motion(&self, change: Option<Motion>, cause: Cause) {
+        self.sensor_changed.notify();
+        let Some(change) = change else { return };
+        let on = change == Motion::Start;
+        self.motion_since.set(on.then(now));
+        self.accessory.borrow_mut().state.set_motion(on);
+        log::debug!("motion {}: {cause}", if on { "on" } else { "off" });
+        self.note(if on { Event::MotionOn { cause } } else { Event::MotionOff { cause } });
+        self.accessory_changed.notify();
+        self.media_changed.notify();
+    }
+
+    /// The doorbell's button was pressed.
+    pub fn ring(&self, cause: Cause) {
+        log::info!("doorbell: {cause}");
+        self.accessory.borrow_mut().state.ring();
+        self.note(Event::Ring { cause });
+        self.accessory_changed.notify();
+        // Hubs are offered the doorbell as a trigger and select motion only.
+        let change = self.sensor.borrow_mut().handle_ring(now());
+        self.motion(change, cause);
+    }
+
+    /// A hub opened a recording.
+    pub fn recording_opened(&self, session: SessionId, stream: u32, connection: Option<hds::ConnectionId>) {
+        self.running.set(Some(Running { session, stream, connection, since: now(), fragments: 0 }));
+        self.reopen_at.set(None);
+        self.sensor.borrow_mut().handle_recording(true, now());
+        self.sensor_changed.notify();
+    }
+
+    /// A fragment was handed out.
+    pub fn fragment_sent(&self, session: SessionId) {
+        if let Some(running) = self.running.get().filter(|r| r.session == session) {
+            self.running.set(Some(Running { fragments: running.fragments + 1, ..running }));
+        }
+    }
+
+    /// The recording of this data stream is over.
+    pub fn recording_closed(&self, session: SessionId) {
+        if self.running.get().is_some_and(|r| r.session == session) {
+            self.running.set(None);
+            self.sensor.borrow_mut().handle_recording(false, now());
+            self.sensor_changed.notify();
+        }
+    }
+
+    /// A recording ended early: unless a hub opens the next one soon, motion falls and rises again.
+    pub fn want_reopen(&self, now: Instant) {
+        self.reopen_at.set(Some(now + REOPEN));
+        self.sensor_changed.notify();
+    }
+
+    /// Asks the main task to stop.
+    pub fn stop(&self, how: Stop) {
+        self.stop.set(Some(how));
+        self.stop_changed.notify();
+    }
+}
+
+/// Prepares data streams on behalf of a HAP connection.
+pub struct Preparing<'a>(pub &'a Shared);
+
+impl DataStreams for Preparing<'_> {
+    fn prepare(
+        &mut self,
+        connection: hap::ConnectionId,
+        shared: &SharedSecret,
+        controller_salt: &[u8; 32],
+    ) -> Result<(u16, [u8; 32]), Refusal> {
+        let mut accessory_salt = [0; 32];
+        SystemRandom::new().fill(&mut accessory_salt);
+        let prepared =
+            self.0.prepared.borrow_mut().prepare(now(), connection, shared, controller_salt, &accessory_salt);
+        match prepared {
+            Ok(()) => {
+                log::debug!("hap {connection}: data stream prepared (131)");
+                Ok((self.0.data_stream_port, accessory_salt))
+            }
+            Err(hds::Busy) => Err(Refusal::Busy),
+        }
+    }
+}

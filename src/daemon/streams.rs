@@ -1,0 +1,246 @@
+//! Data streams: the sockets behind [`hds::Session`] and who may have one.
+
+use super::shared::Shared;
+use crate::hds::{self, Desk, Disconnect, Report, Session, SessionId};
+use crate::io::loan::{Home, Loan};
+use crate::io::peer::{self, Closed, End, Peer};
+use crate::io::runtime::{Fd, Signal, now};
+use crate::sys;
+use crate::time::Instant;
+use crate::trace::Event;
+use std::cell::{Cell, RefCell};
+use std::io::{ErrorKind, Result};
+use std::net::{TcpListener, TcpStream};
+use std::rc::Rc;
+
+/// Data streams at a time; one of them records.
+const MAX_SESSIONS: usize = 8;
+
+/// One data stream.
+pub struct Stream {
+    shared: Rc<Shared>,
+    id: SessionId,
+    session: RefCell<Session>,
+    /// For everything but the chunks of a recording, which go through the one large buffer.
+    small: Home,
+    heard: Cell<Instant>,
+    cut: Signal,
+    is_cut: Cell<bool>,
+    stream_id: Cell<u32>,
+}
+
+impl Stream {
+    fn new(shared: Rc<Shared>, id: SessionId) -> Rc<Self> {
+        Rc::new(Stream {
+            shared,
+            id,
+            session: RefCell::new(Session::new(id, now())),
+            small: Home::new(hds::SMALL_FRAME_BYTES),
+            heard: Cell::new(now()),
+            cut: Signal::default(),
+            is_cut: Cell::new(false),
+            stream_id: Cell::new(0),
+        })
+    }
+
+    /// Lends the session what all data streams share, then prints what has come of it.
+    fn with<R>(&self, act: impl FnOnce(&mut Session, &mut Desk<'_>) -> R) -> R {
+        let shared = &*self.shared;
+        let permission = shared.permission();
+        let result = {
+            let (mut prepared, mut slot) = (shared.prepared.borrow_mut(), shared.slot.borrow_mut());
+            let prebuffer = shared.prebuffer.borrow();
+            let mut desk = Desk {
+                prepared: &mut prepared,
+                slot: &mut slot,
+                prebuffer: &prebuffer,
+                permission: &permission,
+                motion_since: shared.motion_since.get(),
+            };
+            act(&mut self.session.borrow_mut(), &mut desk)
+        };
+        loop {
+            let Some(report) = self.session.borrow_mut().poll_report() else { break };
+            self.tell(report);
+        }
+        result
+    }
+
+    fn tell(&self, report: Report) {
+        log::debug!("hds {}: {report}", self.id);
+        let shared = &*self.shared;
+        if report.wants_reopen() {
+            shared.want_reopen(now());
+        }
+        let stream = self.stream_id.get();
+        let event = match report {
+            Report::Hello { .. } => Event::DataStreamConnected,
+            Report::Open { stream_id, .. } => {
+                let stream = u32::try_from(stream_id).unwrap_or(0);
+                self.stream_id.set(stream);
+                shared.recording_opened(self.id, stream, self.session.borrow().hap_connection());
+                let held_ms = shared.prebuffer.borrow().held().as_millis() as u32;
+                Event::RecordingOpened { stream, prebuffer_ms: held_ms }
+            }
+            Report::Init { bytes, .. } => Event::Fragment { stream, number: 1, bytes: bytes as u32 },
+            Report::Fragment { sequence, bytes, .. } => {
+                shared.fragment_sent(self.id);
+                Event::Fragment { stream, number: sequence, bytes: bytes as u32 }
+            }
+            Report::Closed { cause, fragments, .. } => {
+                shared.recording_closed(self.id);
+                if cause == hds::Cause::Lagged {
+                    shared.note(Event::HubLagged { stream });
+                }
+                let reason = match cause {
+                    hds::Cause::Hub(reason) => reason.0.clamp(0, 255) as u8,
+                    _ => 0,
+                };
+                Event::RecordingClosed { stream, reason, fragments }
+            }
+            Report::Disconnected(_) => Event::DataStreamClosed,
+            Report::Refused { .. } | Report::EndOfStream { .. } | Report::Malformed(_) => return,
+        };
+        shared.note(event);
+    }
+
+    /// Ends the data stream. A shutdown still lets it say so, everything else cuts the socket.
+    pub fn disconnect(&self, why: Disconnect) {
+        self.with(|session, desk| session.handle_disconnected(why, now(), desk));
+        if why == Disconnect::Shutdown {
+            self.shared.media_changed.notify();
+        } else {
+            self.is_cut.set(true);
+            self.cut.notify();
+        }
+    }
+
+    /// The HAP connection that had prepared it.
+    pub fn hap_connection(&self) -> Option<hds::ConnectionId> {
+        self.session.borrow().hap_connection()
+    }
+
+    /// Whether it records.
+    pub fn is_recording(&self) -> bool {
+        self.session.borrow().is_recording()
+    }
+}
+
+impl Peer for Stream {
+    type Frame = Loan;
+
+    fn receive(&self, read: &mut dyn FnMut(&mut [u8]) -> Result<usize>) -> Result<usize> {
+        let mut session = self.session.borrow_mut();
+        match session.receive_buffer() {
+            // An empty buffer would look like the end of the stream.
+            [] => Err(ErrorKind::WouldBlock.into()),
+            room => read(room),
+        }
+    }
+
+    fn handle_received(&self, n: usize, now: Instant) -> std::result::Result<(), Closed> {
+        self.heard.set(now);
+        self.with(|session, desk| session.handle_received(n, now, desk));
+        Ok(())
+    }
+
+    fn poll_transmit(&self, now: Instant) -> Option<Loan> {
+        let is_chunk = self.session.borrow().frame_bytes() > hds::SMALL_FRAME_BYTES;
+        let home = if is_chunk { &self.shared.chunk } else { &self.small };
+        let mut loan = home.lend()?;
+        let len = self.with(|session, desk| session.poll_transmit(now, desk, loan.room()))?;
+        Some(loan.filled(len))
+    }
+
+    fn handle_transmitted(&self, n: usize, now: Instant) {
+        self.with(|session, desk| session.handle_transmitted(n, now, desk));
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.session.borrow().poll_timeout()
+    }
+
+    fn handle_timeout(&self, now: Instant) -> std::result::Result<(), Closed> {
+        self.with(|session, desk| session.handle_timeout(now, desk));
+        Ok(())
+    }
+
+    fn signal(&self) -> &Signal {
+        &self.shared.media_changed
+    }
+
+    fn is_over(&self) -> bool {
+        self.session.borrow().is_closed()
+    }
+
+    async fn cut(&self) {
+        while !self.is_cut.get() {
+            self.cut.changed(self.cut.count()).await;
+        }
+    }
+}
+
+/// Accepts data streams for ever.
+pub async fn serve(shared: Rc<Shared>, listener: TcpListener) {
+    let listener = match Fd::new(listener) {
+        Ok(listener) => listener,
+        Err(e) => return log::error!("hds: the kernel cannot wait for connections: {e}"),
+    };
+    let mut next = 1;
+    loop {
+        let Some((socket, from)) = super::accept(&listener, "hds").await else { continue };
+        let id: SessionId = next;
+        next = next.wrapping_add(1).max(1);
+        if !make_room(&shared) {
+            log::debug!("hds {id}: refused {from}, all {MAX_SESSIONS} data streams are taken");
+            continue;
+        }
+        log::debug!("hds {id}: connect from {from}");
+        let stream = Stream::new(shared.clone(), id);
+        shared.streams.borrow_mut().push(stream.clone());
+        shared.executor.spawn(talk(stream, socket));
+    }
+}
+
+/// Closes the longest idle data stream without a recording when all places are taken.
+fn make_room(shared: &Shared) -> bool {
+    if shared.streams.borrow().len() < MAX_SESSIONS {
+        return true;
+    }
+    let victim = {
+        let streams = shared.streams.borrow();
+        streams.iter().filter(|s| !s.is_recording()).min_by_key(|s| s.heard.get()).cloned()
+    };
+    let Some(victim) = victim else { return false };
+    victim.disconnect(Disconnect::Evicted);
+    shared.streams.borrow_mut().retain(|s| s.id != victim.id);
+    true
+}
+
+async fn talk(stream: Rc<Stream>, socket: TcpStream) {
+    let _ = socket.set_nodelay(true);
+    let _ = sys::tcp::keep_alive(&socket);
+    if let Ok(socket) = Fd::new(socket) {
+        let end = peer::talk(&socket, &*stream).await;
+        if !matches!(end, End::Ours) {
+            let why = if matches!(end, End::Stalled) { Disconnect::Blocked } else { Disconnect::Peer };
+            stream.with(|session, desk| session.handle_disconnected(why, now(), desk));
+        }
+    }
+    stream.shared.streams.borrow_mut().retain(|s| s.id != stream.id);
+    // The large buffer may be free again, and the slot with it.
+    stream.shared.media_changed.notify();
+}
+
+/// Ends the data streams that this HAP connection had prepared.
+pub fn close_of(shared: &Shared, connection: hds::ConnectionId, why: Disconnect) {
+    close_where(shared, why, |stream| stream.hap_connection() == Some(connection));
+}
+
+/// Ends all data streams that `which` picks.
+pub fn close_where(shared: &Shared, why: Disconnect, which: impl Fn(&Stream) -> bool) {
+    let streams: Vec<_> = shared.streams.borrow().iter().filter(|s| which(s)).cloned().collect();
+    for stream in streams {
+        stream.disconnect(why);
+    }
+}
