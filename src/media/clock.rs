@@ -16,6 +16,9 @@ const INTERVALS: core::ops::RangeInclusive<i64> = 750 * FRACTION..=90_000 * FRAC
 /// Pictures after which the loop narrows down.
 const SETTLED: u32 = 32;
 
+/// Pictures after which it narrows down once more: the rate is known, what is left is jitter.
+const LOCKED: u32 = 256;
+
 /// The time line of the video: a phase-locked loop of second order over the arrivals. Each picture is
 /// one measured interval after the one before, pulled to its arrival by a small part of the
 /// difference; so jitter is averaged out, and pictures that come in a burst are spread. Times never go
@@ -47,8 +50,14 @@ impl VideoClock {
         let expected = latest + self.interval;
         let off = arrival - expected;
         // Part of the difference that goes into the time, and into the interval: critically damped.
-        let (phase, rate) = if self.pictures < SETTLED { (4, 32) } else { (8, 256) };
-        self.pictures = self.pictures.saturating_add(1);
+        let (phase, rate) = match self.pictures {
+            0..SETTLED => (4, 32),
+            SETTLED..LOCKED => (8, 256),
+            LOCKED.. => (24, 2304),
+        };
+        // Far off the line: the encoder has another rate now, or was held up. Look for it anew.
+        let lost = off.abs() > 2 * self.interval;
+        self.pictures = if lost { 0 } else { self.pictures.saturating_add(1) };
         let time = if off > VIDEO_JUMP {
             arrival
         } else {
