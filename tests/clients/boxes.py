@@ -272,7 +272,7 @@ def quiet(*command):
 def decode(path):
     """Decodes every stream of a file to nothing."""
     quiet("ffmpeg", "-nostdin", "-v", "error", "-xerror", "-err_detect", "explode", "-i", str(path), "-map", "0",
-          "-f", "null", "-")  # fmt: skip
+          "-fps_mode", "passthrough", "-enc_time_base", "-1", "-f", "null", "-")  # fmt: skip
 
 
 def tone_offset(path, start, tones):
