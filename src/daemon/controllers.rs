@@ -19,6 +19,9 @@ use std::io::{ErrorKind, Result};
 use std::net::{TcpListener, TcpStream};
 use std::rc::Rc;
 
+/// Held by the kernel for a controller that does not read.
+const SEND_BUFFER: u32 = 16 * 1024;
+
 /// Bytes sealed at a time: four records.
 const TRANSMIT_BYTES: usize = 4 * 1042;
 
@@ -213,6 +216,7 @@ fn make_room(shared: &Shared) -> bool {
 async fn talk(controller: Rc<Controller>, socket: TcpStream) {
     let _ = socket.set_nodelay(true);
     let _ = sys::tcp::keep_alive(&socket);
+    let _ = sys::tcp::bound_send_buffer(&socket, SEND_BUFFER);
     if let Ok(socket) = Fd::new(socket) {
         let end = peer::talk(&socket, &*controller).await;
         log::debug!("hap {}: {end}", controller.id);

@@ -107,7 +107,7 @@ async def verified_http(step, options, session):
          b'{"characteristics":[{"aid":1,"iid":"\xff\xfe"}]}', 400),
         ("ids of letters", "GET", "/characteristics?id=a.b", b"", 400),
         ("no ids", "GET", "/characteristics", b"", 400),
-        ("1,000 ids", "GET", "/characteristics?id=" + ",".join(["1.9"] * 1000), b"", (200, 207, 400)),
+        ("1,000 ids", "GET", "/characteristics?id=" + ",".join(["1.9"] * 1000), b"", (200, 207, 400, 503)),
         ("a prepare without pid", "PUT", "/prepare", b'{"ttl":5}', 400),
         ("a snapshot of nothing", "POST", "/resource", b'{"resource-type":"sound"}', 400),
         ("a truncated TLV", "POST", "/pairings", b"\x06\x01", 400),

@@ -511,7 +511,8 @@ async def bad_input(step, session, options):
         for name, payload in payloads.items():
             stream = await data_stream(session, options)
             stream.writer.write(stream.seal(payload))
-            step.check(await stream.ended(5), f"{name}: the connection is closed")
+            # It was sealed by a paired hub and the next frame begins where it ends: ignored, as HAP-NodeJS does.
+            step.equal((await stream.request("nothing", "open", {}))[0], 5, f"{name}: ignored, the next one answered")
             stream.abandon()
         stream = await data_stream(session, options)
         head = stream.seal(hds.plain({"protocol": "control", "event": "x"}, {}))
