@@ -149,7 +149,7 @@ pub static KEYS: &[Key] = &[
         "motion.mode",
         Kind::Choice(&["detect", "continuous", "api", "firmware", "onvif", "off"]),
         "\"detect\"",
-        "Who says that something moves: the stream itself (detect), always, only `hksvd motion on`, ... , never.",
+        "Who says that something moves: the stream (detect), the clock (continuous), `hksvd motion on` (api), nobody (off).",
     ),
     key("motion.sensitivity", Kind::Integer(0, 100), "50", "Sensitivity of the detector; higher sees smaller things."),
     key("motion.hold_s", Kind::Integer(1, 3_600), "10", "Seconds that motion stays on after it was last seen."),
