@@ -1,0 +1,119 @@
+//! A home hub records from the real program over loopback: from the setup code to the second clip.
+#![cfg(feature = "demo")]
+
+#[allow(dead_code)]
+#[path = "common/controller.rs"]
+mod controller;
+#[path = "common/hub.rs"]
+mod hub;
+#[path = "common/playable.rs"]
+mod playable;
+#[path = "common/program.rs"]
+mod program;
+
+use hub::Heard;
+use program::{Client, Folder, Program};
+use serde_json::{Value as Json, json};
+use std::time::{Duration, Instant};
+
+/// The database without what differs from camera to camera: the values.
+fn shape(mut database: Json) -> Json {
+    for service in database["accessories"][0]["services"].as_array_mut().expect("services") {
+        for characteristic in service["characteristics"].as_array_mut().expect("characteristics") {
+            if let Some(value) = characteristic.get_mut("value") {
+                *value = json!("a value");
+            }
+        }
+    }
+    database
+}
+
+/// Receives until the recording has so many fragments.
+fn record(stream: &mut program::DataStream, id: i64, fragments: usize) -> (Vec<u8>, Vec<Vec<u8>>) {
+    let init = stream.segment(id);
+    assert!(init.is_init);
+    let mut next = || {
+        let segment = stream.segment(id);
+        assert!(!segment.end_of_stream, "the hub ends it");
+        segment.bytes
+    };
+    (init.bytes, (0..fragments).map(|_| next()).collect())
+}
+
+#[test]
+fn a_hub_pairs_records_twice_and_unpairs() {
+    let folder = Folder::new("recording");
+    let program = Program::demo(&folder);
+    let (who, mut client) = Client::pair(program.port());
+    let known: Json = serde_json::from_str(include_str!("vectors/accessories.json")).unwrap();
+    assert_eq!(shape(client.accessories().clone()), shape(known["camera"].clone()));
+
+    let selection = client.arm(true);
+    assert_eq!((selection.fragment_ms, selection.prebuffer_ms, selection.audio_rate_hz), (4_000, 4_000, 16_000));
+    assert_eq!(program.status()["recording_armed"], true);
+    program.wait_status("the prebuffer fills", |s| s["prebuffer"]["held_s"].as_f64() > Some(4.0));
+    client.motion(&program);
+
+    let mut stream = client.data_stream();
+    stream.open(1);
+    let (init, fragments) = record(&mut stream, 1, 4);
+    let played = playable::check(&init, &fragments, 4_000, Some(16_000));
+    assert!(played.video_90k >= 12 * 90_000, "{played:?}");
+    assert_eq!(playable::size(&init), (1280, 720));
+    let status = program.status();
+    assert_eq!((&status["state"], &status["recording"]["active"]), (&json!("recording"), &json!(true)));
+    assert_eq!(status["recording"]["hub"], who.id);
+
+    program.verb(&["motion", "off"]);
+    client.wait_event("85", "22", false);
+    stream.close(1);
+    program.wait_status("the recording ends", |s| s["recording"]["active"] == false);
+
+    // Again on the same data stream.
+    client.motion(&program);
+    stream.open(2);
+    let (again, fragments) = record(&mut stream, 2, 1);
+    assert_eq!(again, init, "the same parameters, the same init segment");
+    let played = playable::check(&again, &fragments, 4_000, Some(16_000));
+    assert!(played.video_90k >= 3 * 90_000, "with its own prebuffer: {played:?}");
+    stream.close(2);
+
+    assert_eq!(client.controller.remove_pairing(&mut client.socket, &who.id), None);
+    client.wait_closed();
+    assert_eq!(stream.hear(), None, "the data stream goes with the pairing");
+    let status = program.wait_status("unpaired", |s| s["paired"] == false);
+    assert_eq!((&status["state"], &status["recording_armed"]), (&json!("unpaired"), &json!(false)));
+    program.stop();
+}
+
+#[test]
+fn no_sound_leaves_the_camera_and_sigterm_ends_a_recording() {
+    let folder = Folder::new("silent");
+    let mut program = Program::demo(&folder);
+    let (_, mut client) = Client::pair(program.port());
+    client.arm(false);
+    client.motion(&program);
+    let mut stream = client.data_stream();
+    stream.open(5);
+    let (init, fragments) = record(&mut stream, 5, 1);
+    assert_eq!(playable::check(&init, &fragments, 4_000, None).audio_frames, 0);
+    assert!(!init.windows(4).any(|w| w == b"soun" || w == b"mp4a"));
+
+    // Another connection, which has nothing to do with the recording, and one that never said anything.
+    let mut idle = Client::plain(program.port());
+    let told = Instant::now();
+    program.terminate();
+    loop {
+        match stream.hear() {
+            Some(Heard::Segment(segment)) => assert!(!segment.end_of_stream),
+            Some(Heard::Close { stream_id, reason }) => break assert_eq!((stream_id, reason), (5, 3), "cancelled"),
+            other => panic!("{other:?} instead of a close"),
+        }
+    }
+    assert_eq!(stream.hear(), None);
+    client.wait_closed();
+    idle.wait_closed();
+    assert_eq!(program.ended(Duration::from_secs(5)).code(), Some(0));
+    assert!(told.elapsed() < Duration::from_secs(2), "{:?}", told.elapsed());
+    assert!(!program.socket.exists());
+}
