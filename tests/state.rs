@@ -232,6 +232,11 @@ impl SmallDisk {
         assert!(written.take(64).count() < 64, "it fills up");
     }
 
+    fn remount(&self, how: &str) {
+        let options = format!("remount,{how}");
+        assert!(Command::new("mount").args(["-o", &options]).arg(&self.0).status().expect("mount").success());
+    }
+
     fn make_room(&self) {
         let files = fs::read_dir(&self.0).unwrap().map(|entry| entry.unwrap().path());
         let ours = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with("fill-");
@@ -285,5 +290,35 @@ fn a_full_disk_stops_nothing_but_pairing() {
     let program = Program::run(&folder, &config);
     let mut client = Client::verified(program.port(), &who);
     assert_eq!(client.read("21A", "21B"), json!(1));
+    program.stop();
+}
+
+#[test]
+fn a_read_only_disk_serves_whoever_is_paired() {
+    let folder = Folder::new("readonly");
+    let disk = SmallDisk::mount(folder.path("state"));
+    let config = config(&folder);
+    disk.remount("ro");
+    let said = refuses(&config);
+    assert!(said.contains("the file system is read-only; set state_dir to one that is not"), "{said}");
+    disk.remount("rw");
+    let program = Program::run(&folder, &config);
+    let (who, _) = Client::pair(program.port());
+    program.stop();
+
+    disk.remount("ro");
+    let program = Program::run(&folder, &config);
+    let mut client = Client::verified(program.port(), &who);
+    for on in [0, 1, 0] {
+        client.write("21A", "21B", json!(on));
+    }
+    assert_eq!(program.status()["state"], "off");
+    let said = program.said("state not stored");
+    assert!(said.len() == 1 && said[0].contains("read-only"), "{said:?}");
+    // A second daemon is kept out all the same.
+    let other = folder.config(json!({
+        "video": {"source": "demo"}, "control": {"socket": folder.path("other")},
+    }));
+    assert!(refuses(&other).contains("another hksvd works with this folder"));
     program.stop();
 }

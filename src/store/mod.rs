@@ -156,6 +156,11 @@ impl Store {
         let lock_path = dir.join("lock");
         let lock = private(OpenOptions::new().write(true).create(true).truncate(false))
             .open(&lock_path)
+            // A flash that the kernel has made read-only after an error still says who we are.
+            .or_else(|error| match error.kind() {
+                ErrorKind::ReadOnlyFilesystem => File::open(&lock_path).map_err(|_| error),
+                _ => Err(error),
+            })
             .map_err(|error| Error::new(&lock_path, error))?;
         crate::sys::lock::exclusive(&lock).map_err(|error| match error.kind() {
             ErrorKind::WouldBlock => Error::InUse(dir.into()),
