@@ -36,7 +36,7 @@ pub struct Status {
     pub bytes: u64,
     /// Times that the prebuffer took a frame back before a reader had it.
     pub evictions: u32,
-    /// Times that something in the stream was skipped up to the next key frame.
+    /// Times that the stream was lost and taken up again at a key frame.
     pub resyncs: u32,
     /// Motion.
     pub motion: Motion,

@@ -19,7 +19,7 @@ pub struct Figures {
     pub last_picture: Option<Instant>,
     /// Frames a second, by the video clock.
     pub fps: u32,
-    /// Losses up to the next IDR.
+    /// Losses up to the next IDR picture, writers that went away among them.
     pub resyncs: u32,
     /// What a person should know, shown by `hksvd status`.
     pub warnings: Vec<String>,
@@ -175,11 +175,12 @@ impl Sink for Feed {
     fn trouble(&mut self, track: Track, trouble: Trouble) {
         if track == Track::Video {
             match trouble {
-                Trouble::Garbage | Trouble::Torn | Trouble::Oversized => {
+                // Whoever comes next is waited for up to its first IDR picture, wherever it begins.
+                Trouble::Garbage | Trouble::Torn | Trouble::Oversized | Trouble::WriterGone => {
                     let mut figures = self.shared.source.borrow_mut();
                     figures.resyncs = figures.resyncs.saturating_add(1);
                 }
-                Trouble::Missing | Trouble::WriterGone | Trouble::Stalled => {}
+                Trouble::Missing | Trouble::Stalled => {}
             }
         }
         let name = if track == Track::Video { "video" } else { "audio" };
