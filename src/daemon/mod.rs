@@ -19,7 +19,7 @@ use crate::control::{qr, server, socket};
 use crate::hds::{Disconnect, FRAME_BYTES, Prepared, Slot};
 use crate::io::loan::Home;
 use crate::io::random::{self, SystemRandom};
-use crate::io::runtime::{Executor, Fd, Signal, now, or, sleep_until, sleep_until_some};
+use crate::io::runtime::{Executor, Fd, Signal, now, or, sleep_until, sleep_until_some, yield_now};
 use crate::io::worker::Worker;
 use crate::io::{self};
 use crate::mdns::Responder;
@@ -91,7 +91,13 @@ async fn serve(options: Options, executor: Executor, signals: Fd<std::fs::File>)
     let Options { config, demo, .. } = options;
     let (store, contents) = Store::open(&config.state_dir.0).map_err(|e| e.to_string())?;
     if contents.is_new() {
-        or(async { random::seeded().await.unwrap_or(()) }, sleep_until(now() + SEEDING)).await;
+        let seeded = async {
+            or(async { random::seeded().await.unwrap_or(()) }, sleep_until(now() + SEEDING)).await;
+            None
+        };
+        if let Some(how) = or(async { Some(terminated(&signals).await) }, seeded).await {
+            return Ok(how);
+        }
     }
     let accessory = load::accessory(&config, &store, &contents, &mut SystemRandom::new())?;
     drop(contents);
@@ -225,6 +231,8 @@ fn listen_any() -> std::io::Result<TcpListener> {
 
 /// The next connection; `None` after an error, which is waited out.
 async fn accept(listener: &Fd<TcpListener>, what: &str) -> Option<(TcpStream, SocketAddr)> {
+    // A flood of connections must not keep the media waiting.
+    yield_now().await;
     match listener.when_readable(|l| l.accept()).await {
         Ok(accepted) => Some(accepted),
         Err(e) => {

@@ -13,6 +13,8 @@ use std::sync::OnceLock;
 use std::task::{Context, Poll, Waker};
 
 pub use smol::future::or;
+/// Lets the other tasks run: whoever always finds something to read or to accept must not starve them.
+pub use smol::future::yield_now;
 
 /// The moment it is now, on the monotonic clock, counted from the first call in this process.
 pub fn now() -> Instant {
@@ -220,11 +222,11 @@ mod tests {
             });
         }
         executor.block_on(async {
-            smol::future::yield_now().await;
-            smol::future::yield_now().await;
+            yield_now().await;
+            yield_now().await;
             signal.notify();
             while woken.get() < 3 {
-                smol::future::yield_now().await;
+                yield_now().await;
             }
         });
         assert_eq!(woken.get(), 3);

@@ -1,8 +1,8 @@
 //! `fifo:PATH`: an encoder that writes its byte stream into a FIFO. There are no timestamps in it, the
 //! writer comes and goes, and some make the FIFO anew each time.
 
-use super::{Sink, Track, Trouble, Troubles, yield_now};
-use crate::io::runtime::{Fd, now, or, sleep_until};
+use super::{Sink, Track, Trouble, Troubles};
+use crate::io::runtime::{Fd, now, or, sleep_until, yield_now};
 use crate::media::{adts, annexb};
 use crate::time::{Duration, Instant};
 use std::fs::{File, OpenOptions};

@@ -1,7 +1,7 @@
 //! `file:PATH`: media files in real time, again and again without a jump in time.
 
-use super::{Sink, Track, Trouble, Troubles, yield_now};
-use crate::io::runtime::{now, sleep_until};
+use super::{Sink, Track, Trouble, Troubles};
+use crate::io::runtime::{now, sleep_until, yield_now};
 use crate::media::{adts, annexb};
 use crate::time::{Duration, Instant};
 use crate::wire::aac::FRAME_SAMPLES;

@@ -7,8 +7,6 @@ pub mod file;
 pub mod snapshot;
 
 use crate::time::Instant;
-use std::future::poll_fn;
-use std::task::Poll;
 
 /// What takes in media. All calls are made from the one thread, between two awaits.
 pub trait Sink {
@@ -84,20 +82,6 @@ impl Troubles {
             log::warn!("{}: {}", self.name, trouble.text(self.track));
         }
     }
-}
-
-/// Lets the other tasks run: a source that is always readable must not starve them.
-async fn yield_now() {
-    let mut yielded = false;
-    poll_fn(|cx| {
-        if yielded {
-            return Poll::Ready(());
-        }
-        yielded = true;
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await
 }
 
 /// A sink for tests: what came, in short.

@@ -7,6 +7,9 @@ use std::os::fd::FromRawFd;
 /// Blocks SIGTERM, SIGINT and SIGHUP for this thread and all that it starts later, and returns a
 /// descriptor that becomes readable when one of them is sent (signalfd, in Linux since 2.6.22).
 ///
+/// A signal that whoever started this process has it ignore stays ignored: `nohup hksvd run &` outlives
+/// its telnet session. Once blocked such a signal would be delivered all the same (signal(7)).
+///
 /// # Errors
 /// When the kernel refuses.
 pub fn termination() -> io::Result<File> {
@@ -16,7 +19,9 @@ pub fn termination() -> io::Result<File> {
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
         for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
-            libc::sigaddset(&raw mut set, signal);
+            if !is_ignored(signal) {
+                libc::sigaddset(&raw mut set, signal);
+            }
         }
         let error = libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
         if error != 0 {
@@ -29,4 +34,13 @@ pub fn termination() -> io::Result<File> {
     }
     // SAFETY: the descriptor was just made and belongs to nobody else.
     Ok(unsafe { File::from_raw_fd(fd) })
+}
+
+fn is_ignored(signal: libc::c_int) -> bool {
+    // SAFETY: all bytes zero is a valid `sigaction`; the call only writes to it, and changes nothing
+    // because there is no new action.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &raw mut action) == 0 && action.sa_sigaction == libc::SIG_IGN
+    }
 }
