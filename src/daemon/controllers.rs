@@ -15,7 +15,7 @@ use crate::sys;
 use crate::time::Instant;
 use crate::trace::Event;
 use std::cell::{Cell, RefCell};
-use std::io::{ErrorKind, Result};
+use std::io::Result;
 use std::net::{TcpListener, TcpStream};
 use std::rc::Rc;
 
@@ -115,12 +115,12 @@ pub fn verified_count(shared: &Shared) -> u8 {
 impl Peer for Controller {
     type Frame = Loan;
 
+    fn is_full(&self) -> bool {
+        self.connection.borrow_mut().receive_buffer().is_empty()
+    }
+
     fn receive(&self, read: &mut dyn FnMut(&mut [u8]) -> Result<usize>) -> Result<usize> {
-        match self.connection.borrow_mut().receive_buffer() {
-            // Requests wait to be answered; an empty buffer would look like the end of the stream.
-            [] => Err(ErrorKind::WouldBlock.into()),
-            room => read(room),
-        }
+        read(self.connection.borrow_mut().receive_buffer())
     }
 
     fn handle_received(&self, n: usize, _now: Instant) -> std::result::Result<(), Closed> {

@@ -9,7 +9,7 @@ use crate::sys;
 use crate::time::Instant;
 use crate::trace::Event;
 use std::cell::{Cell, RefCell};
-use std::io::{ErrorKind, Result};
+use std::io::Result;
 use std::net::{TcpListener, TcpStream};
 use std::rc::Rc;
 
@@ -132,13 +132,12 @@ impl Stream {
 impl Peer for Stream {
     type Frame = Loan;
 
+    fn is_full(&self) -> bool {
+        self.session.borrow_mut().receive_buffer().is_empty()
+    }
+
     fn receive(&self, read: &mut dyn FnMut(&mut [u8]) -> Result<usize>) -> Result<usize> {
-        let mut session = self.session.borrow_mut();
-        match session.receive_buffer() {
-            // An empty buffer would look like the end of the stream.
-            [] => Err(ErrorKind::WouldBlock.into()),
-            room => read(room),
-        }
+        read(self.session.borrow_mut().receive_buffer())
     }
 
     fn handle_received(&self, n: usize, now: Instant) -> std::result::Result<(), Closed> {

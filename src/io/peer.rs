@@ -3,7 +3,7 @@
 //! The core type behind a [`Peer`] decides what to say; the loop moves bytes, keeps its timers and
 //! gives up on a peer that takes nothing. Who does not read costs itself, nobody else.
 
-use super::runtime::{Fd, Signal, now, or, sleep_until, sleep_until_some};
+use super::runtime::{Fd, Signal, now, or, sleep_until, sleep_until_some, yield_now};
 use crate::time::{Duration, Instant};
 use std::net::TcpStream;
 use std::ops::Deref;
@@ -14,7 +14,11 @@ pub trait Peer {
     /// What is to be sent, in its buffer.
     type Frame: Deref<Target = [u8]>;
 
-    /// Lets `read` fill the receive buffer; its result is the number of new bytes.
+    /// Whether nothing can be received now, because what came before waits to be answered. Looked at
+    /// again when [`Peer::signal`] fires or a timer is due.
+    fn is_full(&self) -> bool;
+
+    /// Lets `read` fill the receive buffer, which is not full; its result is the number of new bytes.
     fn receive(&self, read: &mut dyn FnMut(&mut [u8]) -> std::io::Result<usize>) -> std::io::Result<usize>;
 
     /// `n` bytes were received. `Err` ends the conversation after what is still to be sent.
@@ -94,6 +98,10 @@ pub async fn talk<P: Peer>(stream: &Fd<TcpStream>, peer: &P) -> End {
             return End::Ours;
         }
         let received = async {
+            if peer.is_full() {
+                // The kernel would say "readable" again and again.
+                std::future::pending::<()>().await;
+            }
             Woke::Received(stream.when_readable(|mut s| peer.receive(&mut |b| std::io::Read::read(&mut s, b))).await)
         };
         let look = async {
@@ -118,6 +126,8 @@ pub async fn talk<P: Peer>(stream: &Fd<TcpStream>, peer: &P) -> End {
             // The last word (an error reply, a close event) still goes out.
             return send_all(stream, peer).await.err().unwrap_or(End::Ours);
         }
+        // Who sends faster than we look must not keep the media waiting.
+        yield_now().await;
     }
 }
 
@@ -146,6 +156,118 @@ async fn send_all<P: Peer>(stream: &Fd<TcpStream>, peer: &P) -> Result<(), End> 
                 None => return Err(End::Stalled),
             }
         }
+        drop(frame);
+        yield_now().await;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::runtime::Executor;
+    use std::cell::Cell;
+    use std::io::Write;
+    use std::net::TcpListener;
+
+    /// Takes one byte at a time and never answers.
+    #[derive(Default)]
+    struct Listener {
+        full: Cell<bool>,
+        looked: Cell<u32>,
+        heard: Cell<usize>,
+        signal: Signal,
+    }
+
+    impl Peer for Listener {
+        type Frame = Vec<u8>;
+
+        fn is_full(&self) -> bool {
+            self.looked.set(self.looked.get() + 1);
+            self.full.get()
+        }
+
+        fn receive(&self, read: &mut dyn FnMut(&mut [u8]) -> std::io::Result<usize>) -> std::io::Result<usize> {
+            assert!(!self.full.get());
+            read(&mut [0])
+        }
+
+        fn handle_received(&self, n: usize, _: Instant) -> Result<(), Closed> {
+            self.heard.set(self.heard.get() + n);
+            assert!(self.heard.get() < 1_000_000, "nobody else gets a turn");
+            Ok(())
+        }
+
+        fn poll_transmit(&self, _: Instant) -> Option<Vec<u8>> {
+            None
+        }
+
+        fn handle_transmitted(&self, _: usize, _: Instant) {}
+
+        fn poll_timeout(&self) -> Option<Instant> {
+            None
+        }
+
+        fn handle_timeout(&self, _: Instant) -> Result<(), Closed> {
+            Ok(())
+        }
+
+        fn signal(&self) -> &Signal {
+            &self.signal
+        }
+
+        fn is_over(&self) -> bool {
+            false
+        }
+
+        async fn cut(&self) {
+            std::future::pending().await
+        }
+    }
+
+    fn pair() -> (TcpStream, Fd<TcpStream>) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (theirs, Fd::new(listener.accept().unwrap().0).unwrap())
+    }
+
+    #[test]
+    fn a_full_peer_is_left_alone_until_the_signal() {
+        let (mut theirs, ours) = pair();
+        theirs.write_all(b"abc").unwrap();
+        let peer = Listener::default();
+        peer.full.set(true);
+        Executor::default().block_on(or(async { panic!("{}", talk(&ours, &peer).await) }, async {
+            sleep_until(now() + Duration::from_millis(50)).await;
+            assert_eq!((peer.heard.get(), peer.looked.get()), (0, 1), "no looking again and again");
+            peer.full.set(false);
+            peer.signal.notify();
+            while peer.heard.get() < 3 {
+                yield_now().await;
+            }
+        }));
+    }
+
+    #[test]
+    fn who_never_stops_sending_does_not_starve_the_others() {
+        let (mut theirs, ours) = pair();
+        // More than is read, a byte at a time, before the timer below is due.
+        let sender = std::thread::spawn(move || while theirs.write_all(&[0; 4096]).is_ok() {});
+        let peer = Listener::default();
+        let start = now();
+        Executor::default().block_on(or(
+            async {
+                while now() - start < Duration::from_secs(5) {
+                    sleep_until(now() + Duration::from_millis(1)).await;
+                    if peer.heard.get() > 100 {
+                        return;
+                    }
+                }
+            },
+            async { panic!("{}", talk(&ours, &peer).await) },
+        ));
+        assert!(now() - start < Duration::from_secs(5));
+        drop(ours);
+        sender.join().unwrap();
+    }
 }
