@@ -958,6 +958,17 @@ fn unknown_requests_get_a_status_and_unknown_events_nothing() {
 }
 
 #[test]
+fn nonsense_does_not_crowd_out_what_matters() {
+    let mut world = World::recording();
+    let hub = &mut world.links[0].hub;
+    let mut frames: Vec<u8> = (0..60).flat_map(|_| hub.sealed(vec![])).collect();
+    frames.extend(hub.close(1, 0));
+    world.deliver(0, &frames);
+    assert_eq!(world.links[0].closed(), [Cause::Hub(Reason::NORMAL)]);
+    world.assert_free();
+}
+
+#[test]
 fn what_is_no_frame_closes_the_connection() {
     let bad_tag = |world: &mut World| {
         let mut frame = world.links[0].hub.open(1);

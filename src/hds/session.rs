@@ -19,6 +19,8 @@ pub const HELLO_LIMIT: Duration = Duration::from_secs(10);
 pub const RECEIVE_BYTES: usize = 4096;
 /// While this many answers wait to be sent no further message is looked at.
 const ANSWERS_BEFORE_PAUSE: usize = 4;
+/// While this many reports wait, messages that cannot be understood are not told any more.
+const REPORTS_OF_NONSENSE: usize = 4;
 
 /// A connection of a hub. After every `handle_*` call [`Session::poll_transmit`] until `None`, then
 /// [`Session::poll_report`] until `None`, then look at [`Session::is_closed`] and
@@ -235,8 +237,12 @@ impl Session {
     }
 
     fn report(&mut self, report: Report) {
-        // A flood of nonsense fills the queue; what is not printed is no loss.
-        let _ = self.reports.push_back(report);
+        // A flood of nonsense must not crowd out what the shell acts on.
+        if matches!(report, Report::Malformed(_)) && self.reports.len() >= REPORTS_OF_NONSENSE {
+            return;
+        }
+        let fits = self.reports.push_back(report).is_ok();
+        debug_assert!(fits);
     }
 
     fn answer(&mut self, answer: Answer) {
