@@ -66,6 +66,10 @@ impl Stream {
             let Some(report) = self.session.borrow_mut().poll_report() else { break };
             self.tell(report);
         }
+        // A frame that is half written now is of no use to anybody, and holds its buffer.
+        if self.session.borrow().is_closed() && !self.is_cut.replace(true) {
+            self.cut.notify();
+        }
         result
     }
 
@@ -78,10 +82,13 @@ impl Stream {
         let stream = self.stream_id.get();
         let event = match report {
             Report::Hello { .. } => Event::DataStreamConnected,
-            Report::Open { stream_id, .. } => {
+            Report::Open { stream_id, takeover, .. } => {
                 let stream = u32::try_from(stream_id).unwrap_or(0);
                 self.stream_id.set(stream);
                 shared.recording_opened(self.id, stream, self.session.borrow().hap_connection());
+                if takeover {
+                    self.make_way();
+                }
                 let held_ms = shared.prebuffer.borrow().held().as_millis() as u32;
                 Event::RecordingOpened { stream, prebuffer_ms: held_ms }
             }
@@ -107,15 +114,21 @@ impl Stream {
         shared.note(event);
     }
 
-    /// Ends the data stream. A shutdown still lets it say so, everything else cuts the socket.
+    /// Lets those who recorded before find out that the slot is taken: one whose socket takes nothing
+    /// would hold the buffer for chunks until it is given up.
+    fn make_way(&self) {
+        let recording = |other: &&Rc<Stream>| other.id != self.id && other.is_recording();
+        let before: Vec<_> = self.shared.streams.borrow().iter().filter(recording).cloned().collect();
+        for other in before {
+            other.with(|session, desk| session.handle_timeout(now(), desk));
+        }
+        self.shared.media_changed.notify();
+    }
+
+    /// Ends the data stream. A shutdown still lets it say so, everything else closes it at once.
     pub fn disconnect(&self, why: Disconnect) {
         self.with(|session, desk| session.handle_disconnected(why, now(), desk));
-        if why == Disconnect::Shutdown {
-            self.shared.media_changed.notify();
-        } else {
-            self.is_cut.set(true);
-            self.cut.notify();
-        }
+        self.shared.media_changed.notify();
     }
 
     /// The HAP connection that had prepared it.
@@ -148,8 +161,9 @@ impl Peer for Stream {
 
     fn poll_transmit(&self, now: Instant) -> Option<Loan> {
         let is_chunk = self.session.borrow().frame_bytes() > hds::SMALL_FRAME_BYTES;
-        let home = if is_chunk { &self.shared.chunk } else { &self.small };
-        let mut loan = home.lend()?;
+        let large = if is_chunk { self.shared.chunk.lend() } else { None };
+        // While somebody else has the large buffer, answers need not wait for it.
+        let mut loan = large.or_else(|| self.small.lend())?;
         let len = self.with(|session, desk| session.poll_transmit(now, desk, loan.room()))?;
         Some(loan.filled(len))
     }
@@ -204,14 +218,19 @@ pub async fn serve(shared: Rc<Shared>, listener: TcpListener) {
     }
 }
 
-/// Closes the longest idle data stream without a recording when all places are taken.
+/// Closes a data stream without a recording when all places are taken: the oldest that has not said
+/// hello, else the longest idle one.
 fn make_room(shared: &Shared) -> bool {
     if shared.streams.borrow().len() < MAX_SESSIONS {
         return true;
     }
     let victim = {
         let streams = shared.streams.borrow();
-        streams.iter().filter(|s| !s.is_recording()).min_by_key(|s| s.heard.get()).cloned()
+        streams
+            .iter()
+            .filter(|s| !s.is_recording())
+            .min_by_key(|s| (s.hap_connection().is_some(), s.heard.get()))
+            .cloned()
     };
     let Some(victim) = victim else { return false };
     victim.disconnect(Disconnect::Evicted);
