@@ -320,7 +320,8 @@ async fn watch_motion(shared: Rc<Shared>) {
         let now = now();
         if shared.reopen_at.get().is_some_and(|t| t <= now) {
             shared.reopen_at.set(None);
-            if shared.running.get().is_none() {
+            // Current hubs do not acknowledge the end of a stream: it is as good as closed then.
+            if !shared.is_recording() && shared.accessory.borrow().state.recording_permission().armed() {
                 let change = shared.sensor.borrow_mut().pulse(now);
                 shared.motion(change, Cause::Hold);
             }

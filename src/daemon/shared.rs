@@ -35,6 +35,8 @@ pub struct Running {
     pub since: Instant,
     /// Fragments that were handed out.
     pub fragments: u32,
+    /// The end was sent; nothing but the hub's word is missing.
+    pub ended: bool,
 }
 
 /// Everything that more than one task touches.
@@ -144,14 +146,20 @@ impl Shared {
         }
     }
 
-    /// Keeps as much media as the controllers allow (privacy).
+    /// Whether a recording runs that still takes media.
+    pub fn is_recording(&self) -> bool {
+        self.running.get().is_some_and(|r| !r.ended)
+    }
+
+    /// Keeps as much media as the controllers allow (privacy). A recording that runs when they switch
+    /// recording off may finish its fragment; one of a camera that they switch off may not.
     pub fn retain(&self) {
         let retention = {
             let accessory = self.accessory.borrow();
             let state = &accessory.state;
             if !state.camera_active() {
                 Retention::Nothing
-            } else if state.recording_permission().armed() || self.clips.get() > 0 {
+            } else if state.recording_permission().armed() || self.clips.get() > 0 || self.is_recording() {
                 Retention::Everything
             } else if state.streaming_allowed() {
                 Retention::CurrentGop
@@ -189,7 +197,7 @@ impl Shared {
 
     /// A hub opened a recording.
     pub fn recording_opened(&self, session: SessionId, stream: u32, connection: Option<hds::ConnectionId>) {
-        self.running.set(Some(Running { session, stream, connection, since: now(), fragments: 0 }));
+        self.running.set(Some(Running { session, stream, connection, since: now(), fragments: 0, ended: false }));
         self.reopen_at.set(None);
         self.sensor.borrow_mut().handle_recording(true, now());
         self.sensor_changed.notify();
@@ -202,12 +210,21 @@ impl Shared {
         }
     }
 
+    /// The last fragment was handed out.
+    pub fn recording_ended(&self, session: SessionId) {
+        if let Some(running) = self.running.get().filter(|r| r.session == session) {
+            self.running.set(Some(Running { ended: true, ..running }));
+            self.retain();
+        }
+    }
+
     /// The recording of this data stream is over.
     pub fn recording_closed(&self, session: SessionId) {
         if self.running.get().is_some_and(|r| r.session == session) {
             self.running.set(None);
             self.sensor.borrow_mut().handle_recording(false, now());
             self.sensor_changed.notify();
+            self.retain();
         }
     }
 

@@ -109,7 +109,8 @@ impl Stream {
                 Event::RecordingClosed { stream, reason, fragments }
             }
             Report::Disconnected(_) => Event::DataStreamClosed,
-            Report::Refused { .. } | Report::EndOfStream { .. } | Report::Malformed(_) => return,
+            Report::EndOfStream { .. } => return shared.recording_ended(self.id),
+            Report::Refused { .. } | Report::Malformed(_) => return,
         };
         shared.note(event);
     }
