@@ -250,6 +250,24 @@ fn requests_in_one_segment_are_answered_in_order() {
 }
 
 #[test]
+fn a_request_that_comes_while_another_is_answered_waits_its_turn() {
+    let (mut world, _, mut client) = paired();
+    world.picture = None;
+    let picture = client.controller.request("POST", "/resource", br#"{"resource-type":"image"}"#);
+    let (name, nothing) = (format!("/characteristics?id=1.{}", iid::NAME), "/nothing");
+    let name = client.controller.request("GET", &name, b"");
+    let nothing = client.controller.request("GET", nothing, b"");
+    for request in [picture, name, nothing] {
+        Link(&mut world, client.id).send(&request);
+    }
+    world.on(client.id, |c, _, _| c.handle_snapshot(Ok(Rc::from(*b"J"))));
+    // Nothing more is received, and nothing more is needed.
+    let mut link = Link(&mut world, client.id);
+    let statuses: Vec<u16> = (0..3).map(|_| client.controller.wait(&mut link).unwrap().status()).collect();
+    assert_eq!(statuses, [200, 200, 404]);
+}
+
+#[test]
 fn a_request_may_come_byte_by_byte_and_in_chunks() {
     let (mut world, _, mut client) = paired();
     let body = format!("{{\"characteristics\":[{{\"aid\":1,\"iid\":{},\"value\":7}}]}}", iid::VOLUME);

@@ -50,7 +50,7 @@ pub struct Connection {
     filled: usize,
     /// `rx` is one of the large buffers.
     large: bool,
-    /// Text is left behind the request that was served last.
+    /// There is text that was not looked at: behind the request that was served last, or come since.
     backlog: bool,
     phase: Phase,
     activity: Activity,
@@ -295,6 +295,8 @@ impl Connection {
     /// Serves the next request, if it is complete and none is being answered.
     fn serve(&mut self, acc: &mut Accessory, s: &mut Surroundings<'_>) -> Result<(), Close> {
         if self.closing || !matches!(self.activity, Activity::Idle) {
+            // Served once the answer at hand is out; nothing more may come that would remind us.
+            self.backlog |= self.text > 0;
             return Ok(());
         }
         self.backlog = false;
