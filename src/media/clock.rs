@@ -50,14 +50,16 @@ impl VideoClock {
         let expected = latest + self.interval;
         let off = arrival - expected;
         // Part of the difference that goes into the time, and into the interval: critically damped.
+        if off.abs() > 2 * self.interval {
+            // Far off the line: the encoder has another rate now, or was held up.
+            self.pictures = self.pictures.min(SETTLED);
+        }
         let (phase, rate) = match self.pictures {
             0..SETTLED => (4, 32),
             SETTLED..LOCKED => (8, 256),
             LOCKED.. => (24, 2304),
         };
-        // Far off the line: the encoder has another rate now, or was held up. Look for it anew.
-        let lost = off.abs() > 2 * self.interval;
-        self.pictures = if lost { 0 } else { self.pictures.saturating_add(1) };
+        self.pictures = self.pictures.saturating_add(1);
         let time = if off > VIDEO_JUMP {
             arrival
         } else {
@@ -161,6 +163,15 @@ mod tests {
             assert!((2000..=12_000).contains(&step), "{i}: {step}");
         }
         assert!(stamps[199].abs_diff(199 * 50 * 90) < 2000);
+    }
+
+    #[test]
+    fn another_rate_is_found_by_a_settled_clock() {
+        let mut clock = VideoClock::new(Some(25));
+        let arrivals = (0..1000u64).map(|i| i * 40).chain((0..400).map(|i| 1000 * 40 + i * 67));
+        let stamps = stamps(&mut clock, arrivals);
+        assert_eq!(clock.fps(), 15);
+        assert!(stamps[1399].abs_diff((1000 * 40 + 399 * 67) * 90) < 900);
     }
 
     #[test]
