@@ -1,7 +1,7 @@
 //! Everything together: the only place that knows all the others.
 //!
-//! [`run`] claims the memory, opens the sockets and starts the fixed set of tasks; [`shared`] is what
-//! they share; [`effects`] does what the accessory asks for. One file for each kind of task.
+//! [`run`] claims the memory, opens the sockets and starts the fixed set of tasks; `shared` is what
+//! they share; `effects` does what the accessory asks for. One file for each kind of task.
 
 mod advertise;
 mod clip;
