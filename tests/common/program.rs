@@ -79,9 +79,19 @@ pub fn hksvd<A: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = A>) -> Co
     command
 }
 
-/// Runs it to its end, which comes by itself.
+/// Runs it to its end, which comes by itself: exit code, output, errors.
 pub fn finish(command: &mut Command) -> (i32, String, String) {
-    let Output { status, stdout, stderr } = command.output().expect("the program starts");
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+    let end = Instant::now() + 2 * PATIENCE;
+    while child.try_wait().expect("a child").is_none() {
+        if Instant::now() > end {
+            child.kill().expect("killed");
+            let output = child.wait_with_output().expect("its output");
+            panic!("{command:?} does not end: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let Output { status, stdout, stderr } = child.wait_with_output().expect("its output");
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
     (status.code().expect("an exit code"), text(stdout), text(stderr))
 }
