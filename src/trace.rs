@@ -297,11 +297,12 @@ impl Trace {
 }
 
 /// Says a thing once and then counts: a message that comes again is printed again, with its count,
-/// when another takes its place or an hour after it was last printed.
+/// when another takes its place or some time, an hour if not said otherwise, after it was last printed.
 #[derive(Debug)]
 pub struct Repeats<M> {
     said: Option<(M, Instant)>,
     silent: u32,
+    interval: Duration,
 }
 
 /// For the end of a line: nothing, or ` (repeated 3 times)`.
@@ -320,20 +321,24 @@ impl fmt::Display for Repeated {
 
 impl<M> Default for Repeats<M> {
     fn default() -> Self {
-        Repeats { said: None, silent: 0 }
+        Self::every(Duration::from_secs(3_600))
+    }
+}
+
+impl<M> Repeats<M> {
+    /// Prints a message that comes again at most once in `interval`.
+    pub const fn every(interval: Duration) -> Self {
+        Repeats { said: None, silent: 0, interval }
     }
 }
 
 impl<M: PartialEq> Repeats<M> {
-    /// Silence after which a repeated message is printed again.
-    pub const INTERVAL: Duration = Duration::from_secs(3_600);
-
     /// Takes note of `message` and calls `print` for each line that is due.
     pub fn note(&mut self, now: Instant, message: M, mut print: impl FnMut(&M, Repeated)) {
         match &mut self.said {
             Some((said, at)) if *said == message => {
                 self.silent = self.silent.saturating_add(1);
-                if now - *at >= Self::INTERVAL {
+                if now - *at >= self.interval {
                     print(said, Repeated(core::mem::take(&mut self.silent)));
                     *at = now;
                 }

@@ -45,8 +45,21 @@ pub struct Feed {
     pictures: u32,
     told_gop: bool,
     told_memory: bool,
-    troubles: Repeats<Trouble>,
+    /// One for each kind: a flood of garbage brings several that take turns.
+    troubles: [Repeats<Trouble>; Trouble::KINDS],
+    /// Lines about parameters that were printed.
+    told_parameters: u8,
 }
+
+/// A kind of trouble that goes on is told again after this time.
+const TROUBLE_AGAIN: Duration = Duration::from_secs(60);
+
+/// Changes of parameters that a person should hear of; a source that changes them all the time is for
+/// those who debug it.
+const PARAMETERS_TOLD: u8 = 8;
+
+/// Warnings that `hksvd status` shows.
+const WARNINGS_MAX: usize = 8;
 
 impl Feed {
     /// A sink for a source that is about to begin.
@@ -62,13 +75,24 @@ impl Feed {
             pictures: 0,
             told_gop: false,
             told_memory: false,
-            troubles: Repeats::default(),
+            troubles: [const { Repeats::every(TROUBLE_AGAIN) }; Trouble::KINDS],
+            told_parameters: 0,
         }
     }
 
+    /// Says it once, however often the source gives reason to.
     fn warn(&self, text: String) {
-        log::warn!("{text}");
-        self.shared.source.borrow_mut().warnings.push(text);
+        let warnings = &mut self.shared.source.borrow_mut().warnings;
+        if warnings.len() < WARNINGS_MAX && !warnings.contains(&text) {
+            log::warn!("{text}");
+            warnings.push(text);
+        }
+    }
+
+    /// How loud to be about the next change of parameters.
+    fn loudness(&mut self) -> log::Level {
+        self.told_parameters = self.told_parameters.saturating_add(1);
+        if self.told_parameters <= PARAMETERS_TOLD { log::Level::Info } else { log::Level::Debug }
     }
 
     /// The parameters that came with the last picture, when they are others than before.
@@ -82,7 +106,8 @@ impl Feed {
             return;
         }
         let first = self.epoch.replace(epoch).is_none();
-        log::info!("video: {width}x{height}, H.264 profile {idc}{}", if first { "" } else { " (changed)" });
+        let changed = if first { "" } else { " (changed)" };
+        log::log!(self.loudness(), "video: {width}x{height}, H.264 profile {idc}{changed}");
         self.shared.note(Event::SourceRunning { width, height });
         if !first {
             self.shared.sensor.borrow_mut().restart();
@@ -157,7 +182,8 @@ impl Sink for Feed {
             self.audio_clock = Some((rate_hz, AudioClock::new(rate_hz)));
             let parameters = AudioParameters { rate_hz, channels };
             self.shared.prebuffer.borrow_mut().set_audio(Some(parameters));
-            log::info!("audio: AAC-LC, {rate_hz} Hz, {channels} channel{}", if channels == 1 { "" } else { "s" });
+            let s = if channels == 1 { "" } else { "s" };
+            log::log!(self.loudness(), "audio: AAC-LC, {rate_hz} Hz, {channels} channel{s}");
             if parameters.is_recordable() {
                 // Another rate than the one offered so far is another offer: `c#` moves.
                 self.shared.accessory.borrow_mut().state.set_audio_rate(rate_hz);
@@ -185,7 +211,7 @@ impl Sink for Feed {
         }
         let name = if track == Track::Video { "video" } else { "audio" };
         let shared = &self.shared;
-        self.troubles.note(now(), trouble, |trouble, repeated| {
+        self.troubles[trouble as usize].note(now(), trouble, |trouble, repeated| {
             log::debug!("{name}: {trouble:?}{repeated}");
             if track == Track::Video {
                 shared.note(match trouble {

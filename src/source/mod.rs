@@ -48,6 +48,9 @@ pub enum Trouble {
 }
 
 impl Trouble {
+    /// How many there are.
+    pub const KINDS: usize = 6;
+
     /// One line for the log.
     fn text(self, track: Track) -> &'static str {
         match (self, track) {
