@@ -166,6 +166,11 @@ impl Program {
         eventually(what, || Some(self.status()).filter(&so))
     }
 
+    /// The number of its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// `SIGTERM`.
     pub fn terminate(&self) {
         let pid = self.child.id().to_string();
@@ -385,6 +390,11 @@ pub struct DataStream {
 }
 
 impl DataStream {
+    /// Where it is connected to.
+    pub fn port(&self) -> u16 {
+        self.socket.0.peer_addr().expect("connected").port()
+    }
+
     pub fn send(&mut self, bytes: &[u8]) {
         self.socket.send(bytes);
     }
