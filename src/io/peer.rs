@@ -5,7 +5,7 @@
 
 use super::runtime::{Fd, Signal, now, or, sleep_until, sleep_until_some, yield_now};
 use crate::time::{Duration, Instant};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::ops::Deref;
 
 /// A conversation as the loop sees it. Every method borrows the shared state, does one thing with
@@ -87,8 +87,30 @@ enum Woke {
     Cut,
 }
 
+/// For the peer to see our end and close its own.
+const PARTING: Duration = Duration::from_millis(300);
+
 /// Talks until one side has enough.
 pub async fn talk<P: Peer>(stream: &Fd<TcpStream>, peer: &P) -> End {
+    let end = exchange(stream, peer).await;
+    if let End::Ours = end {
+        let cut = peer.cut();
+        or(part(stream), or(cut, sleep_until(now() + PARTING))).await;
+    }
+    end
+}
+
+/// Says that we are done and takes in what is still under way to us: the kernel would answer that with a
+/// reset, which overtakes our last word (RFC 9112 §9.6).
+async fn part(stream: &Fd<TcpStream>) {
+    let _ = stream.get().shutdown(Shutdown::Write);
+    let mut scrap = [0; 256];
+    while let Ok(1..) = stream.read(&mut scrap).await {
+        yield_now().await;
+    }
+}
+
+async fn exchange<P: Peer>(stream: &Fd<TcpStream>, peer: &P) -> End {
     loop {
         let seen = peer.signal().count();
         if let Err(end) = send_all(stream, peer).await {
@@ -177,6 +199,8 @@ mod tests {
         looked: Cell<u32>,
         heard: Cell<usize>,
         signal: Signal,
+        /// Says so and hangs up after the first byte.
+        curt: Cell<bool>,
     }
 
     impl Peer for Listener {
@@ -195,11 +219,11 @@ mod tests {
         fn handle_received(&self, n: usize, _: Instant) -> Result<(), Closed> {
             self.heard.set(self.heard.get() + n);
             assert!(self.heard.get() < 1_000_000, "nobody else gets a turn");
-            Ok(())
+            if self.curt.get() { Err(Closed) } else { Ok(()) }
         }
 
         fn poll_transmit(&self, _: Instant) -> Option<Vec<u8>> {
-            None
+            (self.heard.get() > 0 && self.curt.take()).then(|| b"too long".to_vec())
         }
 
         fn handle_transmitted(&self, _: usize, _: Instant) {}
@@ -246,6 +270,25 @@ mod tests {
                 yield_now().await;
             }
         }));
+    }
+
+    #[test]
+    fn the_last_word_is_heard_by_who_was_still_talking() {
+        let (mut theirs, ours) = pair();
+        theirs.write_all(&[0; 50_000]).unwrap();
+        let peer = Listener::default();
+        peer.curt.set(true);
+        let client = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            theirs.write_all(&[0; 1_000]).unwrap();
+            std::thread::sleep(Duration::from_millis(50));
+            std::io::read_to_string(theirs)
+        });
+        let start = now();
+        let end = Executor::default().block_on(talk(&ours, &peer));
+        drop(ours);
+        assert!(matches!(end, End::Ours) && now() - start < PARTING, "{end}");
+        assert_eq!(client.join().unwrap().unwrap(), "too long");
     }
 
     #[test]
