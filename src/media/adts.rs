@@ -27,6 +27,8 @@ pub struct Assembler {
     /// Bytes at the front that were handed out.
     taken: usize,
     synchronised: bool,
+    /// Bytes passed over since the start or the last frame.
+    passed: usize,
     latest: Instant,
     garbage: u32,
 }
@@ -38,6 +40,7 @@ impl Default for Assembler {
             len: 0,
             taken: 0,
             synchronised: false,
+            passed: 0,
             latest: Instant::ZERO,
             garbage: 0,
         }
@@ -77,6 +80,7 @@ impl Assembler {
                 continue;
             }
             self.synchronised = true;
+            self.passed = 0;
             self.taken = adts.frame_len;
             return Some(Frame {
                 raw: &self.buffer[adts.header_len..adts.frame_len],
@@ -92,6 +96,7 @@ impl Assembler {
         self.taken = 0;
         self.len = 0;
         self.synchronised = false;
+        self.passed = 0;
     }
 
     /// Stretches of bytes that were no ADTS, since the start.
@@ -100,12 +105,18 @@ impl Assembler {
     }
 
     fn pass_over_a_byte(&mut self) {
-        if self.synchronised {
-            self.synchronised = false;
-            self.garbage = self.garbage.saturating_add(1);
-        }
         // Up to the next byte that may begin a syncword.
         let next = self.buffer[1..self.len].iter().position(|&b| b == 0xff).map_or(self.len, |at| at + 1);
+        let before = self.passed;
+        self.passed = before.saturating_add(next);
+        if core::mem::take(&mut self.synchronised) {
+            // Told now, not again for the same stretch.
+            self.passed = 2 * MAX_FRAME;
+            self.garbage = self.garbage.saturating_add(1);
+        } else if before < 2 * MAX_FRAME && self.passed >= 2 * MAX_FRAME {
+            // A stream may begin in the middle of a frame; this is something else.
+            self.garbage = self.garbage.saturating_add(1);
+        }
         self.taken = next;
         self.remove_taken();
     }
@@ -172,6 +183,18 @@ mod tests {
         let mut assembler = Assembler::default();
         assert_eq!(assemble(&mut assembler, &stream, 5), [b"a", b"b", b"c", b"d", b"e"]);
         assert_eq!(assembler.garbage(), 1);
+    }
+
+    #[test]
+    fn a_stream_that_never_was_adts_is_told_once() {
+        let mut assembler = Assembler::default();
+        assert!(assemble(&mut assembler, &[0x55; MAX_FRAME], 300).is_empty());
+        assert_eq!(assembler.garbage(), 0, "it may have begun in the middle of a frame");
+        assert!(assemble(&mut assembler, &[0x55; 50_000], 300).is_empty());
+        assert_eq!(assembler.garbage(), 1);
+        assert_eq!(assemble(&mut assembler, &[adts(b"x"), adts(b"y")].concat(), 300).len(), 2);
+        assert!(assemble(&mut assembler, &[0x55; 50_000], 300).is_empty());
+        assert_eq!(assembler.garbage(), 2);
     }
 
     #[test]
