@@ -2,14 +2,18 @@
 
 use super::shared::Shared;
 use crate::control::{Chunk, Chunks};
-use crate::io::runtime::Signal;
+use crate::io::runtime::{Signal, now};
 use crate::media::{AudioChoice, Fragment, NotReady, Reader, ReaderOptions, Start};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::wire::Writer;
 use std::rc::Rc;
 
 /// Fragments of a clip are as long as those of a recording that no hub has selected otherwise.
 const FRAGMENT_MS: u32 = 4_000;
+
+/// A clip that gets no further for this long breaks off: it holds one of the few streams that the control
+/// interface has, and as long as it runs the prebuffer fills.
+const STALLED: Duration = Duration::from_secs(30);
 
 /// One clip.
 pub struct Clip {
@@ -19,6 +23,7 @@ pub struct Clip {
     left_90k: u64,
     init_sent: bool,
     fragment: Option<(Fragment, usize)>,
+    moved: Instant,
 }
 
 impl Clip {
@@ -49,12 +54,12 @@ impl Clip {
         shared.clips.set(shared.clips.get() + 1);
         shared.retain();
         let left_90k = u64::from(seconds) * 90_000;
-        Ok(Clip { reader, shared: shared.clone(), left_90k, init_sent: false, fragment: None })
+        Ok(Clip { reader, shared: shared.clone(), left_90k, init_sent: false, fragment: None, moved: now() })
     }
 }
 
 impl Chunks for Clip {
-    fn poll(&mut self, _now: Instant, out: &mut [u8]) -> Chunk {
+    fn poll(&mut self, now: Instant, out: &mut [u8]) -> Chunk {
         if !self.init_sent {
             let mut w = Writer::new(out);
             self.reader.init(&mut w);
@@ -72,7 +77,8 @@ impl Chunks for Clip {
             }
             match self.reader.poll_fragment(&prebuffer) {
                 Ok(Some(fragment)) => self.fragment = Some((fragment, 0)),
-                Ok(None) => return Chunk::Wait(None),
+                Ok(None) if now - self.moved >= STALLED => return Chunk::Failed,
+                Ok(None) => return Chunk::Wait(Some(self.moved + STALLED)),
                 Err(_) => return Chunk::Failed,
             }
         }
@@ -82,6 +88,7 @@ impl Chunks for Clip {
         if *offset >= fragment.total_bytes {
             self.left_90k = self.left_90k.saturating_sub(fragment.duration_90k);
             self.fragment = None;
+            self.moved = now;
         }
         if n == 0 { Chunk::Failed } else { Chunk::Some(n) }
     }
