@@ -297,6 +297,28 @@ fn a_bad_record_ends_the_connection_without_a_word() {
 }
 
 #[test]
+fn behind_a_bad_record_neither_response_nor_event_goes_out() {
+    for pending in ["response", "event"] {
+        let (mut world, _, mut client) = paired();
+        client.subscribe(&mut world, &[iid::MOTION]);
+        let request = client.controller.request("GET", "/accessories", b"");
+        world.on(client.id, |c, acc, s| {
+            let mut deliver = |bytes: &[u8], acc: &mut _| {
+                c.receive_buffer()[..bytes.len()].copy_from_slice(bytes);
+                c.handle_received(bytes.len(), acc, s)
+            };
+            match pending {
+                "response" => assert_eq!(deliver(&request, acc), Ok(())),
+                _ => acc.state.set_motion(true),
+            }
+            assert!(deliver(&[0, 0, 1], acc).is_err());
+            assert_eq!(c.poll_transmit(s.now, acc, &mut [0; 2000]), None, "{pending}");
+            assert!(c.should_close());
+        });
+    }
+}
+
+#[test]
 fn what_is_not_http_is_answered_and_ends_the_connection() {
     let long = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(9000));
     let body = "POST /pair-setup HTTP/1.1\r\nContent-Length: 30000\r\n\r\n";

@@ -285,8 +285,17 @@ impl Connection {
         match &mut self.phase {
             Phase::Plain(_) => self.text = self.filled,
             Phase::Secure(secure) => {
-                let opened = secure.opener.open(&mut self.rx[..self.filled], self.text).map_err(Close)?;
-                (self.text, self.filled) = (opened.text, opened.filled);
+                match secure.opener.open(&mut self.rx[..self.filled], self.text) {
+                    Ok(opened) => (self.text, self.filled) = (opened.text, opened.filled),
+                    Err(broken) => {
+                        // Not a word more, and no event, to whoever this is.
+                        self.closing = true;
+                        if matches!(self.activity, Activity::Sending { .. }) {
+                            self.activity = Activity::Idle;
+                        }
+                        return Err(Close(broken));
+                    }
+                }
             }
         }
         Ok(())
