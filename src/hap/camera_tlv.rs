@@ -4,6 +4,7 @@
 //!
 //! Members of a list that have the same tag are kept apart by an item `00 00`.
 
+use crate::wire::aac::RECORDING_RATES_HZ;
 use crate::wire::tlv8::{self, Value};
 use crate::wire::{Malformed, Writer};
 
@@ -162,8 +163,6 @@ pub const TRIGGER_MOTION: u64 = 1;
 pub const TRIGGER_DOORBELL: u64 = 2;
 
 const RECORDING_RATE_CODE_16K: u8 = 1;
-/// Sample rates of AAC-LC by their code in 207 and 209.
-const RECORDING_RATES_HZ: [u32; 6] = [8_000, 16_000, 24_000, 32_000, 44_100, 48_000];
 
 /// The code of a sample rate in 207 and 209; `None` for rates that cannot be recorded.
 pub fn recording_rate_code(rate_hz: u32) -> Option<u8> {

@@ -42,9 +42,9 @@ pub struct AudioParameters {
 }
 
 impl AudioParameters {
-    /// Whether a recording can carry this: mono at a rate that AAC has a number for.
+    /// Whether a recording can carry this: mono at a rate that HomeKit has a code for.
     pub fn is_recordable(&self) -> bool {
-        self.channels == 1 && aac::rate_index(self.rate_hz).is_some()
+        self.channels == 1 && aac::RECORDING_RATES_HZ.contains(&self.rate_hz)
     }
 }
 
@@ -123,6 +123,14 @@ mod tests {
         assert_eq!((complete.width(), complete.height(), complete.epoch), (128, 72, 7));
         assert_eq!(collector.push(nal(&other)), Ok(true));
         assert_eq!(collector.complete(8), None);
+    }
+
+    #[test]
+    fn only_mono_at_the_rates_of_homekit_is_recorded() {
+        let recordable = |rate_hz, channels| AudioParameters { rate_hz, channels }.is_recordable();
+        assert!(aac::RECORDING_RATES_HZ.iter().all(|&rate_hz| recordable(rate_hz, 1) && !recordable(rate_hz, 2)));
+        // AAC has a number for these.
+        assert!([7_350, 11_025, 12_000, 22_050, 64_000, 88_200, 96_000].iter().all(|&rate_hz| !recordable(rate_hz, 1)));
     }
 
     #[test]

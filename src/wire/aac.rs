@@ -17,6 +17,9 @@ pub const ADTS_HEADER_LEN: usize = 7;
 const RATES_HZ: [u32; 13] =
     [96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350];
 
+/// The rates that HomeKit records, in Hz, each at the place of its code in characteristics 207 and 209.
+pub const RECORDING_RATES_HZ: [u32; 6] = [8_000, 16_000, 24_000, 32_000, 44_100, 48_000];
+
 /// The samplingFrequencyIndex of a rate.
 pub fn rate_index(rate_hz: u32) -> Option<u8> {
     RATES_HZ.iter().position(|&r| r == rate_hz).map(|i| i as u8)
