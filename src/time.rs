@@ -1,7 +1,7 @@
 //! Monotonic time as a value, so that every state machine can be driven by a test.
 //!
 //! A camera has no clock that survives a power cut and jumps by months when NTP finds it, so nothing
-//! here knows the wall clock (`camera-firmware` notes, time). [`crate::io::runtime::now`] is the only
+//! here knows the wall clock. [`crate::io::runtime::now`] is the only
 //! place that reads a clock.
 
 use core::ops::{Add, AddAssign, Sub};

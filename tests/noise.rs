@@ -309,6 +309,31 @@ fn multicast_dns() {
     assert!(name.starts_with("Garden 5E6F (") && name.len() <= 63, "{name}");
 }
 
+/// Hundreds of questions about one name, and as many answers that the peer says it has: the time for them
+/// must grow with their number, not with its square, which was 2.5 s here.
+#[test]
+fn a_packet_full_of_questions() {
+    let mut target = responder();
+    let mut out = [0; PACKET_BYTES];
+    for tenth in 0..50 {
+        let now = Instant::from_micros(tenth * 100_000);
+        target.handle_timeout(now);
+        while target.poll_transmit(now, &mut out).is_some() {}
+    }
+    assert!(target.is_announced());
+    let (questions, answers) = (740u16, 370u16);
+    let mut query = vec![0; 12];
+    query[4..6].copy_from_slice(&(questions + 1).to_be_bytes());
+    query[6..8].copy_from_slice(&answers.to_be_bytes());
+    query.extend(b"\x0bGarden 5E6F\x04_hap\x04_tcp\x05local\0\0\xff\0\x01");
+    (0..questions).for_each(|_| query.extend([0xc0, 12, 0, 255, 0, 1]));
+    (0..answers).for_each(|_| query.extend([0xc0, 12, 0, 16, 0, 1, 0, 0, 0x11, 0x94, 0, 0]));
+    assert_eq!(dns::Message::parse(&query).map(|m| m.records().count()), Ok(370));
+    let began = std::time::Instant::now();
+    target.handle_packet(SocketAddr::from(([192, 168, 1, 9], 5353)), InterfaceId(2), true, &query, Instant::ZERO);
+    assert!(began.elapsed() < std::time::Duration::from_millis(500), "{:?}", began.elapsed());
+}
+
 /// SPS, PPS and slices as several encoders write them.
 fn nal_units() -> Vec<Vec<u8>> {
     [

@@ -158,7 +158,7 @@ impl Link {
     }
 
     /// RFC 6762 §7.2: more known answers of the one who asked.
-    pub(super) fn continue_known(&mut self, from: IpAddr, known: &Known<'_, '_>, until: Option<Instant>) {
+    pub(super) fn continue_known(&mut self, from: IpAddr, known: &Known, until: Option<Instant>) {
         if self.pending.asker != Asker::One(from) {
             return;
         }
@@ -321,36 +321,38 @@ fn proposed(records: &Records<'_>) -> Kinds {
     unique.without(not)
 }
 
-/// What a query says its sender knows already (RFC 6762 §7.1).
-pub(super) struct Known<'a, 'm> {
-    pub(super) records: &'a Records<'a>,
-    pub(super) message: &'a Message<'m>,
+/// What a query says its sender knows already (RFC 6762 §7.1). Found out once for all questions: a packet
+/// has room for hundreds of them.
+pub(super) struct Known(Kinds);
+
+impl Known {
+    /// The sets of which all is known, and will be for half of its lifetime.
+    pub(super) fn of(records: &Records<'_>, message: &Message<'_>) -> Self {
+        if message.header.counts[1] == 0 {
+            return Known(Kinds::NONE);
+        }
+        let known = records.existing().iter().filter(|kind| knows(records, message, *kind));
+        Known(known.fold(Kinds::NONE, |set, kind| set.with(Kinds::of(&[kind]))))
+    }
+
+    pub(super) fn unknown_of(&self, kinds: Kinds) -> Kinds {
+        kinds.without(self.0)
+    }
 }
 
-impl Known<'_, '_> {
-    /// The sets of which something is not known, or will not be for half of its lifetime.
-    pub(super) fn unknown_of(&self, kinds: Kinds) -> Kinds {
-        if self.message.header.counts[1] == 0 {
-            return kinds;
-        }
-        let known = kinds.iter().filter(|kind| self.knows(*kind));
-        kinds.without(known.fold(Kinds::NONE, |set, kind| set.with(Kinds::of(&[kind]))))
-    }
-
-    fn knows(&self, kind: Kind) -> bool {
-        let (mut any, mut all) = (false, true);
-        self.records.each_rdata(kind, |ours| {
-            any = true;
-            all &= self.message.records().any(|record| {
-                let alike = record.section == Section::Answer && record.rtype == kind.rtype();
-                alike
-                    && record.ttl_s >= kind.ttl_s() / 2
-                    && self.records.with_name(kind.owner(), |name| record.name.is(name))
-                    && expanded(&record) == ours
-            });
+fn knows(records: &Records<'_>, message: &Message<'_>, kind: Kind) -> bool {
+    let (mut any, mut all) = (false, true);
+    records.each_rdata(kind, |ours| {
+        any = true;
+        all &= message.records().any(|record| {
+            let alike = record.section == Section::Answer && record.rtype == kind.rtype();
+            alike
+                && record.ttl_s >= kind.ttl_s() / 2
+                && records.with_name(kind.owner(), |name| record.name.is(name))
+                && expanded(&record) == ours
         });
-        any && all
-    }
+    });
+    any && all
 }
 
 /// RFC 6762 §8.2: our proposed records of a name against somebody else's, each sorted by class, type

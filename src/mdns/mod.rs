@@ -362,7 +362,7 @@ impl Responder {
         if !link.is_announced() {
             return;
         }
-        let known = Known { records: &records, message };
+        let known = Known::of(&records, message);
         let legacy = from.port() != PORT;
         let mut answers = Kinds::NONE;
         let mut unicast = Kinds::NONE;
