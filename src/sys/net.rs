@@ -64,8 +64,9 @@ pub fn open_multicast(local: SocketAddr) -> io::Result<UdpSocket> {
         set(&socket, level, libc::IP_TTL, &255)?;
         set(&socket, level, libc::IP_MULTICAST_LOOP, &1)?;
         set(&socket, level, libc::IP_PKTINFO, &1)?;
-        // Only the groups joined by this socket, not those of every program.
-        set(&socket, level, libc::IP_MULTICAST_ALL, &0)?;
+        // Only the groups joined by this socket, not those of every program: a courtesy that a kernel (or an
+        // emulated one) may lack, since other groups carry no mDNS.
+        let _ = set(&socket, level, libc::IP_MULTICAST_ALL, &0);
     } else {
         let level = libc::IPPROTO_IPV6;
         set(&socket, level, libc::IPV6_V6ONLY, &1)?;
