@@ -6,3 +6,5 @@ pub mod net;
 pub mod pipe;
 pub mod signals;
 pub mod tcp;
+#[cfg(all(panic = "abort", target_arch = "mips"))]
+mod unwind;
