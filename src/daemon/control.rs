@@ -8,6 +8,7 @@ use crate::control::{Answer, Call, Daemon, Media, Qr, Status, status};
 use crate::io::runtime::now;
 use crate::media::Budget;
 use crate::motion::Mode;
+use crate::sys::proc;
 use crate::trace::Cause;
 use std::rc::Rc;
 
@@ -87,7 +88,8 @@ impl Daemon for Control {
                 },
             },
             uptime_s: (now() - shared.started).as_secs() as u32,
-            rss_kb: status::rss_kb(),
+            rss_kb: proc::rss_kb(),
+            threads: proc::threads(),
             warnings: figures.warnings.clone(),
         }
     }

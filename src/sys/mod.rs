@@ -4,6 +4,7 @@ pub mod disk;
 pub mod lock;
 pub mod net;
 pub mod pipe;
+pub mod proc;
 pub mod signals;
 pub mod tcp;
 #[cfg(all(panic = "abort", target_arch = "mips"))]
