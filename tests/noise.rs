@@ -31,7 +31,7 @@ use hksvd::wire::{Writer, aac, dns, h264, hdsdata, http, json, tlv8};
 use hub::{Hub, Tree, map};
 use serde_json::Value as Json;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use world::{Client, Link, paired};
+use world::{Client, Link, World, paired};
 
 /// xorshift64.
 struct Noise(u64);
@@ -536,6 +536,31 @@ fn requests_in_a_row() {
     assert!(answered > 300 && lost > 10, "{answered} {lost}");
     assert_eq!(client.read(&mut world, 5), "Garden Camera");
     assert!(world.connections.len() <= 2, "those that were closed are gone");
+}
+
+/// Damaged messages of pair-setup and pair-verify: whatever they hold, nobody gets in.
+#[test]
+fn messages_of_pairing() {
+    let setup = inputs(include_str!("vectors/pair_setup.json"));
+    let verify = inputs(include_str!("vectors/pair_verify.json"));
+    let mut world = World::new();
+    let mut noise = Noise(0x7061_6972);
+    let mut statuses = std::collections::BTreeMap::new();
+    for _ in 0..rounds(40) {
+        let mut peer = Client::plain(&mut world);
+        let mut bodies = vec![("/pair-setup", tlv(&[(6, &[1]), (0, &[noise.below(2) as u8])]))];
+        bodies.extend((0..4).map(|_| ("/pair-setup", noise.damaged(&setup))));
+        bodies.extend((0..10).map(|_| ("/pair-verify", noise.damaged(&verify))));
+        for (path, body) in bodies {
+            let mut link = Link(&mut world, peer.id);
+            let answer = peer.controller.exchange(&mut link, "POST", path, &body);
+            *statuses.entry(answer.status()).or_insert(0) += 1;
+            assert!(answer.status() != 200 || [2, 4, 6].contains(&answer.item(6).unwrap()[0]));
+        }
+        world.close(peer.id);
+    }
+    assert!(world.acc.pairings.is_empty());
+    assert!(statuses.keys().eq(&[200, 400]) && statuses[&200] > 40, "{statuses:?}");
 }
 
 /// Damaged messages in frames that open, over a recording that runs.
