@@ -102,10 +102,12 @@ impl Offer {
             &[size(1920, 1080, 30), size(1280, 720, 30), size(640, 360, 30), size(480, 270, 30), size(320, 240, 15)];
         const RECORDING_SIZES: &[Size] = &[size(1280, 720, 30), size(1920, 1080, 30)];
         const MAIN: &[Profile] = &[Profile::Main];
+        // Many encoders are set to High, and what is sent should not be above what was offered.
+        const MAIN_OR_HIGH: &[Profile] = &[Profile::Main, Profile::High];
         const LEVELS: &[Level] = &[Level::L4_0];
         Offer {
             stream_video: VideoOffer { profiles: MAIN, levels: LEVELS, sizes: SIZES },
-            recording_video: VideoOffer { profiles: MAIN, levels: LEVELS, sizes: RECORDING_SIZES },
+            recording_video: VideoOffer { profiles: MAIN_OR_HIGH, levels: LEVELS, sizes: RECORDING_SIZES },
             recording_audio_rate_hz,
             prebuffer_ms: 4000,
             fragment_ms: 4000,
@@ -464,7 +466,11 @@ pub(super) mod tests {
         let value = |name: &str| hex(&all[name]["hex"]);
         assert_eq!(emitted(|w| camera.put_recording(w)), value("recording_supported_motion"));
         assert_eq!(emitted(|w| doorbell.put_recording(w)), value("recording_supported_motion_doorbell"));
-        assert_eq!(emitted(|w| camera.put_recording_video(w)), value("recording_video_two"));
+        let main = VideoOffer { profiles: &[Profile::Main], ..camera.recording_video };
+        assert_eq!(emitted(|w| put_video(w, &main, false)), value("recording_video_two"));
+        // Main and High as a list (01 01 01, separator, 01 01 02), then level 4.0.
+        let profiles = hex(&Json::from("010101000001010202 0102".replace(' ', "")));
+        assert_eq!(emitted(|w| camera.put_recording_video(w))[7..18], profiles);
         assert_eq!(emitted(|w| camera.put_recording_audio(w)), value("recording_audio_aac_lc_32k"));
         assert_eq!(emitted(|w| doorbell.put_recording_audio(w)).last(), Some(&1));
         assert_eq!(emitted(|w| camera.put_stream_audio(w)), value("supported_audio_opus_16_24"));
