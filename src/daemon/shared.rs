@@ -7,10 +7,11 @@ use crate::config::Config;
 use crate::crypto::{Random, SharedSecret};
 use crate::hap::accessory::{Accessory, Refusal};
 use crate::hap::{self, accessory::DataStreams};
+use crate::hds::prepared::PREPARED_LIFETIME;
 use crate::hds::{self, Permission, Prepared, Selected, SessionId, Slot};
 use crate::io::loan::Home;
 use crate::io::random::SystemRandom;
-use crate::io::runtime::{Executor, Signal, now};
+use crate::io::runtime::{Executor, Signal, now, sleep_until};
 use crate::io::worker::Worker;
 use crate::mdns::Responder;
 use crate::media::{Prebuffer, Retention};
@@ -242,7 +243,7 @@ impl Shared {
 }
 
 /// Prepares data streams on behalf of a HAP connection.
-pub struct Preparing<'a>(pub &'a Shared);
+pub struct Preparing<'a>(pub &'a Rc<Shared>);
 
 impl DataStreams for Preparing<'_> {
     fn prepare(
@@ -258,6 +259,12 @@ impl DataStreams for Preparing<'_> {
         match prepared {
             Ok(()) => {
                 log::debug!("hap {connection}: data stream prepared (131)");
+                // Its keys do not stay in memory when nobody comes. There are eight at the most.
+                let shared = self.0.clone();
+                self.0.executor.spawn(async move {
+                    sleep_until(now() + PREPARED_LIFETIME).await;
+                    shared.prepared.borrow_mut().handle_timeout(now());
+                });
                 Ok((self.0.data_stream_port, accessory_salt))
             }
             Err(hds::Busy) => Err(Refusal::Busy),
