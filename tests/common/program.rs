@@ -271,8 +271,13 @@ impl Client {
 
     /// The first characteristic of this type in a service of that type, by their short UUIDs.
     pub fn iid(&mut self, service: &str, characteristic: &str) -> u64 {
+        self.iid_of(service, characteristic, 0)
+    }
+
+    /// As [`Client::iid`], in the service that comes after so many others of its type.
+    pub fn iid_of(&mut self, service: &str, characteristic: &str, after: usize) -> u64 {
         let services = self.accessories()["accessories"][0]["services"].as_array().unwrap();
-        let service = services.iter().find(|s| s["type"] == service).expect("the service");
+        let service = services.iter().filter(|s| s["type"] == service).nth(after).expect("the service");
         let mut all = service["characteristics"].as_array().unwrap().iter();
         all.find(|c| c["type"] == characteristic).expect("the characteristic")["iid"].as_u64().unwrap()
     }
