@@ -11,6 +11,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// One of the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +102,8 @@ pub enum Error {
     NoSpace(PathBuf),
     /// The file system cannot be written to.
     ReadOnly(PathBuf),
+    /// The camera is being reset: what it was is not written any more.
+    Reset(PathBuf),
     /// Anything else.
     Io(PathBuf, io::Error),
 }
@@ -123,6 +126,7 @@ impl fmt::Display for Error {
             Error::ReadOnly(path) => {
                 write!(f, "{}: the file system is read-only; set state_dir to one that is not", path.display())
             }
+            Error::Reset(path) => write!(f, "{}: the camera is being reset; try again in a moment", path.display()),
             Error::Io(path, error) => write!(f, "{}: {error}", path.display()),
         }
     }
@@ -136,6 +140,8 @@ pub struct Store {
     dir: PathBuf,
     /// Keeps others out as long as it is open.
     _lock: File,
+    /// Whether it was reset; one writes or resets at a time.
+    is_reset: Mutex<bool>,
 }
 
 /// Longest part that is read: all pairings fit several times.
@@ -166,7 +172,7 @@ impl Store {
             ErrorKind::WouldBlock => Error::InUse(dir.into()),
             _ => Error::new(&lock_path, error),
         })?;
-        let store = Store { dir: dir.into(), _lock: lock };
+        let store = Store { dir: dir.into(), _lock: lock, is_reset: Mutex::new(false) };
         let contents = Contents {
             identity: store.read(Part::Identity)?,
             pairings: store.read(Part::Pairings)?,
@@ -187,6 +193,10 @@ impl Store {
     /// The part is then as it was before, or new but not yet sure to survive a power cut.
     pub fn write(&self, part: Part, bytes: &[u8]) -> Result<(), Error> {
         let path = self.dir.join(part.file_name());
+        let is_reset = self.is_reset();
+        if *is_reset {
+            return Err(Error::Reset(path));
+        }
         let whole = sealed(part, bytes);
         if read_file(&path).is_ok_and(|stored| stored == whole) {
             return Ok(());
@@ -206,11 +216,17 @@ impl Store {
         })
     }
 
-    /// Removes every part, damaged ones included. Afterwards the store is as new.
+    fn is_reset(&self) -> MutexGuard<'_, bool> {
+        self.is_reset.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes every part, damaged ones included. Afterwards the store is as new, and stays so until it is
+    /// opened again: a write that was on its way would leave pairings without the identity they belong to.
     ///
     /// # Errors
     /// Some of it may be gone then. The identity goes last, so that a new one cannot meet old pairings.
     pub fn reset(&self) -> Result<(), Error> {
+        let mut is_reset = self.is_reset();
         for part in [Part::Pairings, Part::Tries, Part::Camera, Part::Identity] {
             let aside = (1..=SET_ASIDE).map(|n| self.aside(part, n));
             for path in aside.chain([self.temporary(part), self.dir.join(part.file_name())]) {
@@ -220,7 +236,9 @@ impl Store {
                 }
             }
         }
-        self.sync_dir().map_err(|error| Error::new(&self.dir, error))
+        self.sync_dir().map_err(|error| Error::new(&self.dir, error))?;
+        *is_reset = true;
+        Ok(())
     }
 
     /// What is held of a part. Leftovers of a write that did not finish are removed.
@@ -439,6 +457,7 @@ mod tests {
         let (store, contents) = folder.open();
         assert_eq!(contents.identity.bytes(), Some(&b"new"[..]));
         store.reset().expect("reset");
+        assert!(matches!(store.write(Part::Pairings, b"late"), Err(Error::Reset(_))));
         assert_eq!(folder.names(), ["lock"]);
         drop(store);
         assert!(folder.open().1.is_new());
