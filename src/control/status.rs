@@ -265,7 +265,9 @@ mod tests {
     #[test]
     fn json_has_every_section() {
         let json = serde_json::to_value(Status::default()).expect("JSON");
-        for key in ["recording", "prebuffer", "motion", "source", "warnings", "uptime_s", "rss_kb", "threads", "evictions"] {
+        for key in
+            ["recording", "prebuffer", "motion", "source", "warnings", "uptime_s", "rss_kb", "threads", "evictions"]
+        {
             assert!(json.get(key).is_some(), "{key}");
         }
         assert_eq!(json["prebuffer"]["held_s"], 0.0);

@@ -48,7 +48,7 @@ pub struct Options {
     pub config: Config,
     /// The file it came from; `None` for `hksvd demo`.
     pub config_path: Option<std::path::PathBuf>,
-    /// Show the QR code on standard output as well as in the log: a person is watching.
+    /// A person is watching: say how to end it.
     pub demo: bool,
 }
 
@@ -73,7 +73,9 @@ pub fn run(options: Options) -> ExitCode {
         Ok(Stop::Terminate) => ExitCode::SUCCESS,
         Ok(Stop::Reset) => {
             // A new life in the same process: nothing of the old one can be left over.
-            let program = std::env::current_exe().unwrap_or_else(|_| "hksvd".into());
+            // The file may have been replaced since; then what is there now is meant, if anything is.
+            let program = std::env::current_exe().ok().filter(|path| path.exists());
+            let program = program.unwrap_or_else(|| "/proc/self/exe".into());
             let error = std::process::Command::new(program).args(std::env::args_os().skip(1)).exec();
             fail(format!("cannot start anew after the reset: {error}"))
         }
@@ -196,8 +198,6 @@ async fn serve(options: Options, executor: Executor, signals: Fd<std::fs::File>)
     let how = or(terminated(&signals), stopped(&shared)).await;
     shut_down(&shared).await;
     if how == Stop::Reset {
-        // Once more: whoever was still connected may have written.
-        shared.store.reset().map_err(|e| format!("reset: {e}"))?;
         log::info!("reset: all pairings are forgotten, the camera gets a new identity");
     }
     Ok(how)
@@ -299,12 +299,17 @@ fn start_sources(shared: &Rc<Shared>, budget: Budget) {
     });
 }
 
-/// Starts a source again after it has failed; waits longer each time, half a minute at the most.
+/// Starts a source again after it has failed; waits longer each time it fails at once, half a minute at
+/// the most.
 async fn keep_up(key: &str, mut play: impl AsyncFnMut() -> std::io::Error) {
     let mut pause = Duration::from_secs(1);
     let mut failures = Repeats::default();
     loop {
+        let begun = now();
         let error = play().await.to_string();
+        if now() - begun > Duration::from_secs(60) {
+            pause = Duration::from_secs(1);
+        }
         failures.note(now(), error, |error, repeated| log::error!("{key}: {error}{repeated}"));
         sleep_until(now() + pause).await;
         pause = (pause * 2).min(Duration::from_secs(30));
