@@ -7,7 +7,7 @@
 //! * [`hap`], [`hds`], [`media`], [`mdns`] and [`motion`] know what comes next: state machines that
 //!   take bytes, time and randomness as arguments and return bytes and effects.
 //! * [`source`], [`io`], [`store`] and [`control`] touch sockets, files and clocks.
-//! * [`daemon`] knows everything; [`sys`] holds all `unsafe`.
+//! * [`daemon`] knows everything; [`supervise`] starts it again; [`sys`] holds all `unsafe`.
 //!
 //! `tests/layers.rs` keeps the direction of the arrows.
 #![deny(unsafe_code)]
@@ -26,6 +26,7 @@ pub mod media;
 pub mod motion;
 pub mod source;
 pub mod store;
+pub mod supervise;
 #[allow(unsafe_code)]
 pub mod sys;
 pub mod time;

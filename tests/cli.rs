@@ -95,7 +95,6 @@ fn wrong_arguments_are_one_line_and_2() {
         &["staus"][..],
         &["--nonsense"],
         &["run", "--config"],
-        &["run", "--supervise"],
         &["log"],
         &["log", "loud"],
         &["motion", "sideways"],

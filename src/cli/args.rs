@@ -38,7 +38,7 @@ const fn opt(name: &'static str, value: &'static str, help: &'static str) -> Opt
 
 static OPTIONS: &[Opt] = &[
     opt("config", "FILE", "configuration (default /etc/hksvd.json)"),
-    opt("supervise", "", "a parent process restarts the daemon (comes with a later version)"),
+    opt("supervise", "", "a parent process starts the daemon again after a crash"),
     opt(
         "state-dir",
         "DIR",
@@ -68,7 +68,9 @@ pub static VERBS: &[Verb] = &[
         count: (0, 0),
         options: &["config", "supervise"],
         summary: "serve in the foreground; also when no verb is given",
-        more: "Ends on SIGTERM. The log goes to stderr; it shows the QR code while nobody has paired.",
+        more: "Ends on SIGTERM. The log goes to stderr; it shows the QR code while nobody has paired.\n\
+               With --supervise a small parent process waits beside the daemon, for an init that does not:\n\
+               after a crash (a signal, exit code 1) it starts it again, 1 s later at first, 60 s at most.",
     },
     Verb {
         name: "demo",

@@ -9,6 +9,7 @@ mod trace_file;
 
 use crate::config::{Config, DEFAULT_PATH, FilePath, Name, SetupCode, SocketPath, VideoSource, keys};
 use crate::daemon;
+use crate::supervise::{self, Role};
 use args::{Args, Command};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -102,7 +103,11 @@ fn config_path(args: &Args) -> PathBuf {
 
 fn run(args: &Args) -> Result<ExitCode, Failure> {
     if args.has("supervise") {
-        return Err(Failure::usage("--supervise comes with a later version: let the init script restart hksvd"));
+        // Before anything else is done: the parent keeps what this process has by now.
+        match supervise::run().map_err(|error| Failure::run(format!("--supervise: {error}")))? {
+            Role::Daemon => {}
+            Role::Parent(code) => return Ok(ExitCode::from(code)),
+        }
     }
     let path = config_path(args);
     let (config, unbuilt) = Config::load(&path).map_err(|problem| Failure::config(problem.to_string()))?;
@@ -117,7 +122,13 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
         Some(VideoSource::Demo) => has_clip()?,
         Some(_) => {}
     }
-    serve(daemon::Options { config, config_path: Some(path), demo: false })
+    // Without --supervise: whoever starts anew in the same process has the same parent.
+    let again = vec!["run".into(), "--config".into(), path.clone().into()];
+    logging::start(config.log.0);
+    if args.has("supervise") {
+        supervise::offer_to_oom_killer();
+    }
+    Ok(daemon::run(daemon::Options { config, config_path: Some(path), demo: false, again }))
 }
 
 fn demo(args: &Args) -> Result<ExitCode, Failure> {
@@ -147,7 +158,9 @@ fn demo(args: &Args) -> Result<ExitCode, Failure> {
     if let Some(code) = args.text("setup-code")? {
         config.setup_code = Some(SetupCode::new(code).map_err(|text| wrong("setup-code", text))?);
     }
-    serve(daemon::Options { config, config_path: None, demo: true })
+    let again = std::env::args_os().skip(1).collect();
+    logging::start(config.log.0);
+    Ok(daemon::run(daemon::Options { config, config_path: None, demo: true, again }))
 }
 
 fn has_clip() -> Result<(), Failure> {
@@ -164,11 +177,6 @@ fn demo_dir() -> PathBuf {
         .or_else(|| folder("HOME").map(|home| home.join(".local/state")))
         .unwrap_or_else(std::env::temp_dir)
         .join("hksvd-demo")
-}
-
-fn serve(options: daemon::Options) -> Result<ExitCode, Failure> {
-    logging::start(options.config.log.0);
-    Ok(daemon::run(options))
 }
 
 /// Reads a whole file.

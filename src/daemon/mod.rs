@@ -50,6 +50,8 @@ pub struct Options {
     pub config_path: Option<std::path::PathBuf>,
     /// A person is watching: say how to end it.
     pub demo: bool,
+    /// The arguments that begin all this anew, after a factory reset.
+    pub again: Vec<std::ffi::OsString>,
 }
 
 /// Bitrates that the memory is divided by until the stream is seen, in kbit/s.
@@ -68,6 +70,7 @@ pub fn run(options: Options) -> ExitCode {
         Err(e) => return fail(format!("signals cannot be read: {e}")),
     };
     let executor = Executor::default();
+    let again = options.again.clone();
     let end = executor.block_on(serve(options, executor.clone(), signals));
     match end {
         Ok(Stop::Terminate) => ExitCode::SUCCESS,
@@ -76,7 +79,7 @@ pub fn run(options: Options) -> ExitCode {
             // The file may have been replaced since; then what is there now is meant, if anything is.
             let program = std::env::current_exe().ok().filter(|path| path.exists());
             let program = program.unwrap_or_else(|| "/proc/self/exe".into());
-            let error = std::process::Command::new(program).args(std::env::args_os().skip(1)).exec();
+            let error = std::process::Command::new(program).args(again).exec();
             fail(format!("cannot start anew after the reset: {error}"))
         }
         Err(why) => fail(why),

@@ -133,6 +133,13 @@ impl Program {
         program
     }
 
+    /// `hksvd run --supervise`; it need not come to serve.
+    pub fn supervise(folder: &Folder, config: &Path) -> Self {
+        let mut command = hksvd(["run", "--supervise", "--config"]);
+        command.arg(config);
+        Self::start(command, folder.path("socket"))
+    }
+
     /// Lines of the log with this in them.
     pub fn said(&self, part: &str) -> Vec<String> {
         self.log.lock().unwrap().iter().filter(|line| line.contains(part)).cloned().collect()
