@@ -7,6 +7,7 @@ pub mod net;
 pub mod pipe;
 pub mod proc;
 pub mod signals;
+pub mod stack;
 pub mod tcp;
 #[cfg(all(panic = "abort", target_arch = "mips"))]
 mod unwind;
