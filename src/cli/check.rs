@@ -2,6 +2,7 @@
 
 use super::client::{Client, Request};
 use super::{Args, Failure, config_path, print};
+use crate::config::keys::MEMORY_KB;
 use crate::config::{AudioSource, Config, SnapshotSource, VideoSource};
 use std::fmt::Write;
 use std::io::{ErrorKind, Read};
@@ -181,19 +182,26 @@ fn port(key: &str, port: u16, running: bool) -> Option<Finding> {
     }
 }
 
-fn memory(memory_kb: u32) -> Option<Finding> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let figure = |name: &str| -> Option<u64> {
-        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-        line.trim_start_matches(':').split_whitespace().next()?.parse().ok()
-    };
-    // Kernels before 3.14 do not estimate what could be freed.
-    let free = figure("MemAvailable").or_else(|| Some(figure("MemFree")? + figure("Cached").unwrap_or(0)))?;
+/// Whether the machine has the memory, if it says so. The daemon looks at this, too, before it starts:
+/// what is claimed later than it is missed makes the kernel kill something.
+pub fn memory(memory_kb: u32) -> Option<Finding> {
+    crate::sys::proc::available_kb().map(|free| memory_of(free, memory_kb))
+}
+
+fn memory_of(free: u64, memory_kb: u32) -> Finding {
     let needed = u64::from(memory_kb) + PROCESS_KB;
-    Some(match free >= needed {
-        true => fine(format!("memory_kb: {needed} kB are needed, {free} kB are free")),
-        false => missing(format!("memory_kb: {needed} kB are needed, only {free} kB are free: choose less")),
-    })
+    if free >= needed {
+        return fine(format!("memory_kb: {needed} kB are needed, {free} kB are free"));
+    }
+    let fits = free.saturating_sub(PROCESS_KB);
+    let least = u64::from(MEMORY_KB.0);
+    let advice = match fits >= least {
+        true => format!("set it to {fits} or less"),
+        false => format!("{least} is the least, so other programs have to give some up"),
+    };
+    missing(format!(
+        "memory_kb: {memory_kb} kB and {PROCESS_KB} kB beside are needed, only {free} kB are free: {advice}"
+    ))
 }
 
 #[cfg(test)]
@@ -233,6 +241,17 @@ mod tests {
 
     #[test]
     fn memory_is_compared() {
+        for (free, said) in [
+            (4_096, "memory_kb: 4096 kB are needed, 4096 kB are free"),
+            (4_095, "memory_kb: 2560 kB and 1536 kB beside are needed, only 4095 kB are free: set it to 2559 or less"),
+            (2_304, "memory_kb: 2560 kB and 1536 kB beside are needed, only 2304 kB are free: set it to 768 or less"),
+            (2_303, "only 2303 kB are free: 768 is the least, so other programs have to give some up"),
+            (0, "only 0 kB are free: 768 is the least"),
+        ] {
+            let finding = memory_of(free, 2_560);
+            assert_eq!(finding.level, if free >= 4_096 { Level::Fine } else { Level::Missing });
+            assert!(finding.text.contains(said), "{}", finding.text);
+        }
         assert_eq!(memory(0).map(|finding| finding.level), Some(Level::Fine));
         assert_eq!(memory(u32::MAX).map(|finding| finding.level), Some(Level::Missing));
     }

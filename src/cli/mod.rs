@@ -122,6 +122,9 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
         Some(VideoSource::Demo) => has_clip()?,
         Some(_) => {}
     }
+    if let Some(finding) = check::memory(config.memory_kb).filter(|finding| finding.level == check::Level::Missing) {
+        return Err(Failure::run(format!("{}: {}", path.display(), finding.text)));
+    }
     // Without --supervise: whoever starts anew in the same process has the same parent.
     let again = vec!["run".into(), "--config".into(), path.clone().into()];
     logging::start(config.log.0);

@@ -1,7 +1,7 @@
 //! Where the sources deliver: the time line, the prebuffer, the motion sensor.
 
-use super::effects;
 use super::shared::Shared;
+use super::{effects, memory};
 use crate::config::AudioSource;
 use crate::io::runtime::now;
 use crate::media::clock::{AudioClock, VideoClock};
@@ -30,9 +30,6 @@ pub const STALLED: Duration = Duration::from_secs(2);
 
 /// Above this a hub may give up before the first fragment is whole.
 const LONG_GOP: Duration = Duration::from_millis(5_000);
-
-/// Prebuffer and one fragment, in seconds: less makes recordings begin late.
-const WANTED_S: u32 = 8;
 
 /// The sink of one source.
 pub struct Feed {
@@ -138,11 +135,8 @@ impl Feed {
             let seconds = self.budget.seconds_held(measured.video_kbps);
             self.told_memory = true;
             log::debug!("prebuffer: {seconds} s at {} kbit/s", measured.video_kbps);
-            if seconds < WANTED_S {
-                let kbps = measured.video_kbps;
-                self.warn(format!(
-                    "memory_kb holds {seconds} s at {kbps} kbit/s, recordings want {WANTED_S} s: raise it or lower the bitrate"
-                ));
+            if let Some(shortage) = memory::shortage(&self.shared.config, measured.video_kbps) {
+                self.warn(shortage);
             }
         }
     }

@@ -10,6 +10,7 @@ mod controllers;
 mod effects;
 mod feed;
 mod load;
+mod memory;
 mod picture;
 mod shared;
 mod streams;
@@ -32,6 +33,7 @@ use crate::time::{Duration, earliest};
 use crate::trace::{Cause, Event, Repeats};
 use control::Control;
 use feed::Feed;
+use memory::VIDEO_KBPS;
 use shared::{Shared, Stop};
 use std::cell::{Cell, RefCell};
 use std::io::{Read, Write};
@@ -53,11 +55,6 @@ pub struct Options {
     /// The arguments that begin all this anew, after a factory reset.
     pub again: Vec<std::ffi::OsString>,
 }
-
-/// Bitrates that the memory is divided by until the stream is seen, in kbit/s.
-const VIDEO_KBPS: u32 = 2_000;
-/// As [`VIDEO_KBPS`], for the sound.
-const AUDIO_KBPS: u32 = 64;
 
 /// A camera that has just booted is given this long to gather entropy for its identity.
 const SEEDING: Duration = Duration::from_secs(20);
@@ -125,13 +122,15 @@ async fn serve(options: Options, executor: Executor, signals: Fd<std::fs::File>)
         None => None,
     };
 
-    let audio_kbps = if config.audio.source == AudioSource::None { 0 } else { AUDIO_KBPS };
-    let budget = Budget::from_memory(config.memory_kb, VIDEO_KBPS, audio_kbps);
+    let budget = memory::budget(&config);
     log::info!(
         "memory: {} KiB of prebuffer, {} s at {VIDEO_KBPS} kbit/s",
         (budget.video_bytes + budget.audio_bytes) / 1024,
         budget.seconds_held(VIDEO_KBPS)
     );
+    if let Some(shortage) = memory::shortage(&config, VIDEO_KBPS) {
+        log::warn!("{shortage} (assumed until it is measured)");
+    }
     let ipv4_only = hap.local_addr().is_ok_and(|a| a.is_ipv4()) || data_streams.local_addr().is_ok_and(|a| a.is_ipv4());
     let mut seed = [0; 4];
     crate::crypto::Random::fill(&mut SystemRandom::new(), &mut seed);
