@@ -144,6 +144,20 @@ impl fmt::Display for Size {
     }
 }
 
+/// A quantity with so many decimals. Ours because what the standard library prints floats with is 11 kB of
+/// MIPS code, made for digits that nobody measures.
+pub struct Decimal<const PLACES: u32>(pub f32);
+
+impl<const PLACES: u32> fmt::Display for Decimal<PLACES> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = 10_u32.pow(PLACES);
+        // Conversion saturates; not a number becomes 0.
+        let scaled = (self.0.abs() * unit as f32 + 0.5) as u32;
+        let sign = if self.0 < 0.0 && scaled > 0 { "-" } else { "" };
+        write!(f, "{sign}{}.{:0width$}", scaled / unit, scaled % unit, width = PLACES as usize)
+    }
+}
+
 /// A count with its noun.
 struct Count(u32, &'static str);
 
@@ -170,12 +184,14 @@ impl fmt::Display for Status {
         let source = &self.source;
         write!(f, "video      {} {}", source.spec, source.state)?;
         if source.width > 0 {
-            write!(f, ", {}x{}, {:.1} fps, {} kbit/s", source.width, source.height, source.fps, source.bitrate_kbps)?;
-            write!(f, ", key frame every {:.1} s", source.gop_s)?;
+            let (fps, gop_s) = (Decimal::<1>(source.fps), Decimal::<1>(source.gop_s));
+            write!(f, ", {}x{}, {fps} fps, {} kbit/s", source.width, source.height, source.bitrate_kbps)?;
+            write!(f, ", key frame every {gop_s} s")?;
         }
         writeln!(f, "\naudio      {}", if source.audio.is_empty() { "none" } else { &source.audio })?;
         let held = &self.prebuffer;
-        writeln!(f, "prebuffer  {:.1} s of {:.1} s, {}", held.held_s, held.capacity_s, Size(held.bytes.into()))?;
+        let (held_s, capacity_s) = (Decimal::<1>(held.held_s), Decimal::<1>(held.capacity_s));
+        writeln!(f, "prebuffer  {held_s} s of {capacity_s} s, {}", Size(held.bytes.into()))?;
         let recording = &self.recording;
         match (recording.active, self.recording_armed, self.camera_active) {
             (true, ..) => writeln!(
@@ -193,7 +209,8 @@ impl fmt::Display for Status {
         let motion = &self.motion;
         write!(f, "motion     {} ({})", if motion.on { "on" } else { "off" }, motion.mode)?;
         if motion.mode == "detect" {
-            write!(f, ", level {:.2} of {:.2}, baseline {:.2}", motion.level, motion.threshold, motion.baseline)?;
+            let [level, threshold, baseline] = [motion.level, motion.threshold, motion.baseline].map(Decimal::<2>);
+            write!(f, ", level {level} of {threshold}, baseline {baseline}")?;
         }
         writeln!(f, "\nlive view  {}", Count(self.live_sessions, "session"))?;
         write!(f, "stream     {}, {}", Count(self.frames, "frame"), Size(self.bytes))?;
@@ -279,5 +296,17 @@ mod tests {
         assert_eq!(spans, ["0 s", "59 s", "1 min 0 s", "1 h 0 min", "1 d 1 h"]);
         let sizes = [0, 10_000, 1_000_000, 1_990_000_000].map(|bytes| Size(bytes).to_string());
         assert_eq!(sizes, ["0 bytes", "10 kB", "1.0 MB", "1.9 GB"]);
+    }
+
+    #[test]
+    fn decimals_are_those_of_the_standard_library() {
+        for value in [0.0, 0.04, 0.06, 0.94, 0.96, 1.0, 9.96, 14.98, 123.456, -0.3, -0.01, -12.34] {
+            let expected = format!("{value:.1}");
+            let expected = if expected == "-0.0" { "0.0" } else { &expected };
+            assert_eq!(Decimal::<1>(value).to_string(), expected);
+        }
+        assert_eq!(Decimal::<2>(3.049).to_string(), "3.05");
+        assert_eq!(Decimal::<2>(f32::NAN).to_string(), "0.00");
+        assert_eq!(Decimal::<1>(f32::INFINITY).to_string(), "429496729.5");
     }
 }

@@ -3,6 +3,7 @@
 use super::shared::Shared;
 use super::{effects, memory};
 use crate::config::AudioSource;
+use crate::control::status::Decimal;
 use crate::io::runtime::now;
 use crate::media::clock::{AudioClock, VideoClock};
 use crate::media::{AccessUnit, AudioParameters, Budget};
@@ -126,9 +127,9 @@ impl Feed {
         };
         if let Some(gop) = gop.filter(|gop| *gop > LONG_GOP && !self.told_gop) {
             self.told_gop = true;
-            let seconds = gop.as_secs_f32();
+            let seconds = Decimal::<1>(gop.as_secs_f32());
             self.warn(format!(
-                "video: {seconds:.1} s between key frames; hubs give up above 5 s, set the encoder's GOP to 4 s or less"
+                "video: {seconds} s between key frames; hubs give up above 5 s, set the encoder's GOP to 4 s or less"
             ));
         }
         if let Some(measured) = measured.filter(|m| m.video_kbps > 0 && !self.told_memory) {
