@@ -362,7 +362,8 @@ impl Config {
     /// # Errors
     /// The first thing that is wrong, with its place.
     pub fn parse(text: &str) -> Result<Self, Problem> {
-        let config: Config = serde_json::from_str(text).map_err(|error| Problem::from_json(text, &error))?;
+        let config: Config =
+            serde_json::from_slice(text.as_bytes()).map_err(|error| Problem::from_json(text, &error))?;
         if let Some(listen) = config.control.listen
             && !listen.is_loopback()
             && config.control.token.is_none()
