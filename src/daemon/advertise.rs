@@ -33,7 +33,7 @@ pub fn service(accessory: &Accessory, name: &str, port: u16) -> Service {
 /// `c#` or `sf` may have changed.
 pub fn update(shared: &Shared) {
     let txt = txt(&shared.accessory.borrow());
-    log::debug!("mdns: c#={} sf={}", txt.config_number, txt.status_flags);
+    log::debug!(target: "mdns", "c#={} sf={}", txt.config_number, txt.status_flags);
     shared.responder.borrow_mut().set_txt(txt, now());
     shared.responder_changed.notify();
 }
@@ -46,12 +46,12 @@ pub async fn follow(shared: Rc<Shared>) {
             let Some(event) = shared.responder.borrow_mut().poll_event() else { break };
             match event {
                 Event::Renamed { instance } => {
-                    log::warn!("mdns: the name is taken on this network; now \"{instance}\"");
+                    log::warn!(target: "mdns", "the name is taken on this network; now \"{instance}\"");
                     // HAP R2 §6.4.4: the Name characteristic is the advertised name.
                     shared.accessory.borrow_mut().state.set_name(&instance);
                     effects::run(&shared);
                 }
-                Event::HostRenamed { host } => log::info!("mdns: host name is {host}.local"),
+                Event::HostRenamed { host } => log::info!(target: "mdns", "host name is {host}.local"),
             }
         }
         shared.responder_changed.changed(seen).await;

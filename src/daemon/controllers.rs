@@ -62,7 +62,7 @@ impl Controller {
         let verified = self.connection.borrow().is_verified();
         if verified && !self.was_verified.replace(true) {
             let connected = verified_count(&self.shared);
-            log::debug!("hap {}: verified", self.id);
+            log::debug!(target: "hap", "{}: verified", self.id);
             self.shared.note(Event::ControllerConnected { connected });
         }
     }
@@ -161,7 +161,7 @@ impl Peer for Controller {
 impl Controller {
     fn tell(&self, result: std::result::Result<(), Close>) -> std::result::Result<(), Closed> {
         result.map_err(|close| {
-            log::debug!("hap {}: {close}", self.id);
+            log::debug!(target: "hap", "{}: {close}", self.id);
             Closed
         })
     }
@@ -171,7 +171,7 @@ impl Controller {
 pub async fn serve(shared: Rc<Shared>, listener: TcpListener) {
     let listener = match Fd::new(listener) {
         Ok(listener) => listener,
-        Err(e) => return log::error!("hap: the kernel cannot wait for connections: {e}"),
+        Err(e) => return log::error!(target: "hap", "the kernel cannot wait for connections: {e}"),
     };
     let mut next = 1;
     loop {
@@ -179,10 +179,10 @@ pub async fn serve(shared: Rc<Shared>, listener: TcpListener) {
         let id: ConnectionId = next;
         next = next.wrapping_add(1).max(1);
         if !make_room(&shared) {
-            log::debug!("hap {id}: refused {from}, all {MAX_CONNECTIONS} connections are taken");
+            log::debug!(target: "hap", "{id}: refused {from}, all {MAX_CONNECTIONS} connections are taken");
             continue;
         }
-        log::debug!("hap {id}: connect from {from}");
+        log::debug!(target: "hap", "{id}: connect from {from}");
         let controller = Rc::new(Controller {
             shared: shared.clone(),
             id,
@@ -207,7 +207,7 @@ fn make_room(shared: &Shared) -> bool {
         controllers.iter().find(|c| c.id == id).cloned()
     };
     let Some(victim) = victim else { return false };
-    log::debug!("hap {}: its place is needed", victim.id);
+    log::debug!(target: "hap", "{}: its place is needed", victim.id);
     victim.cut_off();
     shared.controllers.borrow_mut().retain(|c| c.id != victim.id);
     true
@@ -219,7 +219,7 @@ async fn talk(controller: Rc<Controller>, socket: TcpStream) {
     let _ = sys::tcp::bound_send_buffer(&socket, SEND_BUFFER);
     if let Ok(socket) = Fd::new(socket) {
         let end = peer::talk(&socket, &*controller).await;
-        log::debug!("hap {}: {end}", controller.id);
+        log::debug!(target: "hap", "{}: {end}", controller.id);
     }
     let shared = &controller.shared;
     controller.with(|connection, accessory, s| connection.handle_closed(accessory, s));

@@ -36,7 +36,7 @@ fn one(shared: &Rc<Shared>, effect: Effect) {
         Effect::Notify => shared.accessory_changed.notify(),
         Effect::TxtChanged => advertise::update(shared),
         Effect::CloseController { id, except } => {
-            log::info!("a pairing was removed");
+            log::info!(target: "daemon", "a pairing was removed");
             note_pairings(shared);
             let gone: Vec<_> = shared.controllers.borrow().iter().filter(|c| c.is(&id)).cloned().collect();
             for controller in gone {
@@ -47,7 +47,7 @@ fn one(shared: &Rc<Shared>, effect: Effect) {
             }
         }
         Effect::CloseAll { except } => {
-            log::info!("the last admin is gone: not paired any more");
+            log::info!(target: "daemon", "the last admin is gone: not paired any more");
             note_pairings(shared);
             streams::close_where(shared, Disconnect::PairingRemoved, |_| true);
             let all: Vec<_> = shared.controllers.borrow().iter().filter(|c| Some(c.id()) != except).cloned().collect();
@@ -58,14 +58,14 @@ fn one(shared: &Rc<Shared>, effect: Effect) {
         }
         Effect::Identify => identify(shared, Cause::Controller),
         Effect::CameraActive(on) => {
-            log::info!("camera switched {}", if on { "on" } else { "off" });
+            log::info!(target: "daemon", "camera switched {}", if on { "on" } else { "off" });
             shared.note(Event::CameraActive { on });
             let change = shared.sensor.borrow_mut().handle_camera_active(on, now());
             shared.motion(change, Cause::Controller);
             shared.retain();
         }
         Effect::RecordingArmed(on) => {
-            log::info!("recording {}", if on { "armed: the prebuffer fills" } else { "disarmed" });
+            log::info!(target: "daemon", "recording {}", if on { "armed: the prebuffer fills" } else { "disarmed" });
             shared.note(Event::RecordingArmed { on });
             shared.retain();
         }
@@ -80,7 +80,7 @@ fn one(shared: &Rc<Shared>, effect: Effect) {
 
 /// Lets a person see which camera this is.
 pub fn identify(shared: &Shared, cause: Cause) {
-    log::info!("identify: this camera is \"{}\"", shared.config.name.as_str());
+    log::info!(target: "daemon", "identify: this camera is \"{}\"", shared.config.name.as_str());
     shared.note(Event::Identify { cause });
 }
 
@@ -159,20 +159,20 @@ fn stored(shared: &Shared, what: Stored, result: &Result<(), crate::store::Error
     match result {
         Ok(()) => {
             if shared.store_failed.replace(false) {
-                log::info!("state is stored again");
+                log::info!(target: "daemon", "state is stored again");
             }
             if what == Stored::Pairings {
                 // A removal is told by its own effect.
                 let pairings = shared.accessory.borrow().pairings.len() as u8;
                 if pairings > shared.known_pairings.replace(pairings) {
-                    log::info!("a pairing was added: {pairings} now");
+                    log::info!(target: "daemon", "a pairing was added: {pairings} now");
                     shared.note(Event::PairingAdded { pairings });
                 }
             }
             if what == Stored::Tries {
                 let tries = shared.accessory.borrow().setup.tries();
                 if tries > 0 {
-                    log::warn!("somebody tried to pair with a wrong setup code ({tries} of 100)");
+                    log::warn!(target: "daemon", "somebody tried to pair with a wrong setup code ({tries} of 100)");
                     shared.note(Event::PairingFailed { tries });
                 }
             }
@@ -180,7 +180,7 @@ fn stored(shared: &Shared, what: Stored, result: &Result<(), crate::store::Error
         Err(error) => {
             // Said once: a full flash stays full.
             if !shared.store_failed.replace(true) {
-                log::error!("state not stored: {error}");
+                log::error!(target: "daemon", "state not stored: {error}");
                 shared.note(Event::StoreFailed);
             }
         }

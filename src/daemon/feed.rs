@@ -82,7 +82,7 @@ impl Feed {
     fn warn(&self, text: String) {
         let warnings = &mut self.shared.source.borrow_mut().warnings;
         if warnings.len() < WARNINGS_MAX && !warnings.contains(&text) {
-            log::warn!("{text}");
+            log::warn!(target: "media", "{text}");
             warnings.push(text);
         }
     }
@@ -105,7 +105,7 @@ impl Feed {
         }
         let first = self.epoch.replace(epoch).is_none();
         let changed = if first { "" } else { " (changed)" };
-        log::log!(self.loudness(), "video: {width}x{height}, H.264 profile {idc}{changed}");
+        log::log!(target: "media", self.loudness(), "video: {width}x{height}, H.264 profile {idc}{changed}");
         self.shared.note(Event::SourceRunning { width, height });
         if !first {
             self.shared.sensor.borrow_mut().restart();
@@ -121,6 +121,9 @@ impl Feed {
         let fps = self.video_clock.fps();
         self.shared.source.borrow_mut().fps = fps;
         self.shared.sensor.borrow_mut().set_fps(fps);
+        if self.meter.has_b_pictures() {
+            self.warn("video: B-frames are recorded in the wrong order; switch them off in the encoder".into());
+        }
         let (gop, measured) = {
             let prebuffer = self.shared.prebuffer.borrow();
             (prebuffer.gop(), prebuffer.measured())
@@ -135,7 +138,7 @@ impl Feed {
         if let Some(measured) = measured.filter(|m| m.video_kbps > 0 && !self.told_memory) {
             let seconds = self.budget.seconds_held(measured.video_kbps);
             self.told_memory = true;
-            log::debug!("prebuffer: {seconds} s at {} kbit/s", measured.video_kbps);
+            log::debug!(target: "media", "prebuffer: {seconds} s at {} kbit/s", measured.video_kbps);
             if let Some(shortage) = memory::shortage(&self.shared.config, measured.video_kbps) {
                 self.warn(shortage);
             }
@@ -178,7 +181,7 @@ impl Sink for Feed {
             let parameters = AudioParameters { rate_hz, channels };
             self.shared.prebuffer.borrow_mut().set_audio(Some(parameters));
             let s = if channels == 1 { "" } else { "s" };
-            log::log!(self.loudness(), "audio: AAC-LC, {rate_hz} Hz, {channels} channel{s}");
+            log::log!(target: "media", self.loudness(), "audio: AAC-LC, {rate_hz} Hz, {channels} channel{s}");
             if parameters.is_recordable() {
                 // Another rate than the one offered so far is another offer: `c#` moves.
                 self.shared.accessory.borrow_mut().state.set_audio_rate(rate_hz);
@@ -207,7 +210,7 @@ impl Sink for Feed {
         let name = if track == Track::Video { "video" } else { "audio" };
         let shared = &self.shared;
         self.troubles[trouble as usize].note(now(), trouble, |trouble, repeated| {
-            log::debug!("{name}: {trouble:?}{repeated}");
+            log::debug!(target: "media", "{name}: {trouble:?}{repeated}");
             if track == Track::Video {
                 shared.note(match trouble {
                     Trouble::Garbage | Trouble::Torn | Trouble::Oversized => Event::SourceResync,

@@ -240,7 +240,8 @@ async fn accept(listener: &Fd<TcpListener>, what: &str) -> Option<(TcpStream, So
     // A flood of connections must not keep the media waiting.
     yield_now().await;
     match listener.when_readable(|l| l.accept()).await {
-        Ok(accepted) => Some(accepted),
+        // IPv4 as IPv4, although the socket takes both.
+        Ok((stream, from)) => Some((stream, SocketAddr::new(from.ip().to_canonical(), from.port()))),
         Err(e) => {
             log::debug!("{what}: {e}");
             // Out of descriptors is an error that comes at once, again and again.

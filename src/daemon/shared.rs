@@ -179,7 +179,7 @@ impl Shared {
         let on = change == Motion::Start;
         self.motion_since.set(on.then(now));
         self.accessory.borrow_mut().state.set_motion(on);
-        log::debug!("motion {}: {cause}", if on { "on" } else { "off" });
+        log::debug!(target: "motion", "{}: {cause}", if on { "on" } else { "off" });
         self.note(if on { Event::MotionOn { cause } } else { Event::MotionOff { cause } });
         self.accessory_changed.notify();
         self.media_changed.notify();
@@ -187,7 +187,7 @@ impl Shared {
 
     /// The doorbell's button was pressed.
     pub fn ring(&self, cause: Cause) {
-        log::info!("doorbell: {cause}");
+        log::info!(target: "doorbell", "{cause}");
         self.accessory.borrow_mut().state.ring();
         self.note(Event::Ring { cause });
         self.accessory_changed.notify();
@@ -258,7 +258,7 @@ impl DataStreams for Preparing<'_> {
             self.0.prepared.borrow_mut().prepare(now(), connection, shared, controller_salt, &accessory_salt);
         match prepared {
             Ok(()) => {
-                log::debug!("hap {connection}: data stream prepared (131)");
+                log::debug!(target: "hap", "{connection}: data stream prepared (131)");
                 // Its keys do not stay in memory when nobody comes. There are eight at the most.
                 let shared = self.0.clone();
                 self.0.executor.spawn(async move {

@@ -74,7 +74,7 @@ impl Stream {
     }
 
     fn tell(&self, report: Report) {
-        log::debug!("hds {}: {report}", self.id);
+        log::debug!(target: "hds", "{}: {report}", self.id);
         let shared = &*self.shared;
         if report.wants_reopen() {
             shared.want_reopen(now());
@@ -201,7 +201,7 @@ impl Peer for Stream {
 pub async fn serve(shared: Rc<Shared>, listener: TcpListener) {
     let listener = match Fd::new(listener) {
         Ok(listener) => listener,
-        Err(e) => return log::error!("hds: the kernel cannot wait for connections: {e}"),
+        Err(e) => return log::error!(target: "hds", "the kernel cannot wait for connections: {e}"),
     };
     let mut next = 1;
     loop {
@@ -209,10 +209,10 @@ pub async fn serve(shared: Rc<Shared>, listener: TcpListener) {
         let id: SessionId = next;
         next = next.wrapping_add(1).max(1);
         if !make_room(&shared) {
-            log::debug!("hds {id}: refused {from}, all {MAX_SESSIONS} data streams are taken");
+            log::debug!(target: "hds", "{id}: refused {from}, all {MAX_SESSIONS} data streams are taken");
             continue;
         }
-        log::debug!("hds {id}: connect from {from}");
+        log::debug!(target: "hds", "{id}: connect from {from}");
         let stream = Stream::new(shared.clone(), id);
         shared.streams.borrow_mut().push(stream.clone());
         shared.executor.spawn(talk(stream, socket));

@@ -178,14 +178,13 @@ impl fmt::Display for Report {
             }
             Report::Refused { stream_id, reason } => write!(f, "open stream {stream_id} refused: {reason}"),
             Report::Init { bytes, after_open_ms } => write!(f, "init {bytes} bytes, {after_open_ms} ms after open"),
-            Report::Fragment { sequence, bytes, duration_ms, chunks, backlog_ms, after_open_ms } => write!(
-                f,
-                "fragment {sequence}: {bytes} bytes, {chunks} chunks, {duration_ms} ms, backlog {}.{} s, at {}.{} s",
-                backlog_ms / 1000,
-                backlog_ms % 1000 / 100,
-                after_open_ms / 1000,
-                after_open_ms % 1000 / 100,
-            ),
+            Report::Fragment { sequence, bytes, duration_ms, chunks, backlog_ms, after_open_ms } => {
+                let plural = if *chunks == 1 { "" } else { "s" };
+                write!(f, "fragment {sequence}: {bytes} bytes, {chunks} chunk{plural}, {duration_ms} ms, ")?;
+                let tenths = |ms: u32| (ms / 1000, ms % 1000 / 100);
+                let ((backlog, b), (after, a)) = (tenths(*backlog_ms), tenths(*after_open_ms));
+                write!(f, "backlog {backlog}.{b} s, at {after}.{a} s")
+            }
             Report::EndOfStream { seconds, capped } => {
                 let why = if *capped { "longest recording" } else { "recording switched off" };
                 write!(f, "end of stream after {seconds} s ({why})")

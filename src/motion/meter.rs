@@ -11,6 +11,7 @@ pub struct Meter {
     sps: Option<Sps>,
     /// Encoders on cameras have one; some write a second for intra pictures.
     pps: heapless::Vec<Pps, 4>,
+    b_pictures: bool,
 }
 
 impl Meter {
@@ -26,6 +27,11 @@ impl Meter {
             self.handle(nal, &mut unit);
         }
         unit
+    }
+
+    /// Whether a B picture has come: then pictures are shown in another order than they come in.
+    pub fn has_b_pictures(&self) -> bool {
+        self.b_pictures
     }
 
     /// Adds one NAL unit to the access unit that is being measured.
@@ -61,10 +67,13 @@ impl Meter {
         }
     }
 
-    fn first_slice(&self, nal: Nal<'_>, bytes: u32) -> AccessUnit {
+    fn first_slice(&mut self, nal: Nal<'_>, bytes: u32) -> AccessUnit {
         let idr = nal.nal_type() == NalType::IDR;
         match SliceHeader::parse(nal) {
-            Ok(header) => AccessUnit { key: idr || header.slice_type != SliceType::P, bytes, qp: self.qp(&header) },
+            Ok(header) => {
+                self.b_pictures |= header.slice_type == SliceType::B;
+                AccessUnit { key: idr || header.slice_type != SliceType::P, bytes, qp: self.qp(&header) }
+            }
             Err(_) => AccessUnit { key: idr, bytes, qp: None },
         }
     }
@@ -126,7 +135,9 @@ mod tests {
         meter.measure(&annexb(&[SPS, PPS]));
         // slice_type 7 (I) and 6 (B) in a NAL unit of type 1: 1 0001000 ..., 1 00111 ...
         assert!(meter.measure(&annexb(&[&[0x41, 0x88, 0x84, 0x13, 0xff]])).unwrap().key);
+        assert!(!meter.has_b_pictures());
         assert!(meter.measure(&annexb(&[&[0x01, 0x9e, 0x84, 0x13, 0xff]])).unwrap().key);
+        assert!(meter.has_b_pictures());
         // A header without an end.
         let cut = AccessUnit { key: false, bytes: 1, qp: None };
         assert_eq!(meter.measure(&annexb(&[&[0x41]])), Some(cut));
