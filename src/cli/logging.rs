@@ -48,11 +48,7 @@ fn line(record: &Record<'_>, lost: u32) -> String {
 
 /// Starts the log at that level; [`log::set_max_level`] changes it later.
 pub fn start(level: LevelFilter) {
-    let levels = SimpleLogger::new()
-        .with_level(LevelFilter::Trace)
-        // The reactor tells of every wake-up.
-        .with_module_level("async_io", LevelFilter::Warn)
-        .with_module_level("polling", LevelFilter::Warn);
+    let levels = SimpleLogger::new().with_level(LevelFilter::Trace);
     // It fails when there is a logger already: then that one is meant.
     let _ = log::set_boxed_logger(Box::new(Logger { levels, lost: AtomicU32::new(0) }));
     log::set_max_level(level);

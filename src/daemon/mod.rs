@@ -59,12 +59,8 @@ pub struct Options {
 /// A camera that has just booted is given this long to gather entropy for its identity.
 const SEEDING: Duration = Duration::from_secs(20);
 
-/// Stack of the reactor's thread, which only polls and wakes; the worker has a size of its own.
-const REACTOR_STACK_BYTES: usize = 128 * 1024;
-
 /// Serves in the foreground until SIGTERM.
 pub fn run(options: Options) -> ExitCode {
-    sys::stack::set_default(REACTOR_STACK_BYTES);
     // Before any other thread: they inherit what is blocked.
     let signals = match sys::signals::termination().and_then(Fd::new) {
         Ok(signals) => signals,

@@ -5,5 +5,6 @@ pub mod mdns;
 pub mod netlink;
 pub mod peer;
 pub mod random;
+mod reactor;
 pub mod runtime;
 pub mod worker;

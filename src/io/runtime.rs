@@ -1,16 +1,19 @@
-//! The facade over the executor and the reactor: no other file names smol or async-io.
+//! The facade over the executor and the reactor: no other file names smol.
 //!
 //! One thread, one [`Executor`]. Timers, descriptors and [`Signal`]s are all that a task may wait
 //! for; a future may be dropped at every await point, so what must survive lives in the core types.
 
+use super::reactor::{self, Registered, Sleep};
+use crate::sys::epoll::Direction;
 use crate::time::Instant;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::os::fd::AsFd;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::OnceLock;
-use std::task::{Context, Poll, Waker};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Wake, Waker};
 
 pub use smol::future::or;
 /// Lets the other tasks run: whoever always finds something to read or to accept must not starve them.
@@ -24,10 +27,7 @@ pub fn now() -> Instant {
 
 /// Waits until `when`; at once when that is past.
 pub async fn sleep_until(when: Instant) {
-    let left = when - now();
-    if !left.is_zero() {
-        async_io::Timer::after(left).await;
-    }
+    Sleep::until(when).await;
 }
 
 /// Waits until `when`, for ever when there is none.
@@ -38,8 +38,9 @@ pub async fn sleep_until_some(when: Option<Instant>) {
     }
 }
 
-/// A descriptor that can be waited for. The wrapped value is in non-blocking mode.
-pub struct Fd<T>(async_io::Async<T>);
+/// A descriptor that can be waited for, on the thread that registered it. The wrapped value is in
+/// non-blocking mode.
+pub struct Fd<T: AsFd>(Registered<T>);
 
 impl<T: AsFd> Fd<T> {
     /// Registers `io` and sets it non-blocking.
@@ -47,27 +48,31 @@ impl<T: AsFd> Fd<T> {
     /// # Errors
     /// When the kernel refuses to poll this kind of descriptor (regular files, for one).
     pub fn new(io: T) -> std::io::Result<Self> {
-        async_io::Async::new(io).map(Fd)
+        Registered::new(io).map(Fd)
     }
 
     /// The wrapped value.
     pub fn get(&self) -> &T {
-        self.0.get_ref()
+        self.0.get()
     }
 
-    /// Does `op` when the descriptor is readable, again after each `WouldBlock`.
-    pub async fn when_readable<R>(&self, mut op: impl FnMut(&T) -> std::io::Result<R>) -> std::io::Result<R> {
-        self.0.read_with(&mut op).await
+    /// Does `op` when the descriptor is readable, again after each `WouldBlock`. It must ask for no less
+    /// than all there is to be read or be called again.
+    pub async fn when_readable<R>(&self, op: impl FnMut(&T) -> std::io::Result<R>) -> std::io::Result<R> {
+        self.0.retry(Direction::Read, op).await
     }
 
     /// Does `op` when the descriptor is writable, again after each `WouldBlock`.
-    pub async fn when_writable<R>(&self, mut op: impl FnMut(&T) -> std::io::Result<R>) -> std::io::Result<R> {
-        self.0.write_with(&mut op).await
+    pub async fn when_writable<R>(&self, op: impl FnMut(&T) -> std::io::Result<R>) -> std::io::Result<R> {
+        self.0.retry(Direction::Write, op).await
     }
 
     /// Waits until something can be read, reading nothing.
     pub async fn readable(&self) -> std::io::Result<()> {
-        self.0.readable().await
+        let look = |io: &T| {
+            if reactor::is_readable(io.as_fd()) { Ok(()) } else { Err(std::io::ErrorKind::WouldBlock.into()) }
+        };
+        self.when_readable(look).await
     }
 }
 
@@ -83,13 +88,6 @@ where
     /// Writes some of `buf` and says how much.
     pub async fn write(&self, buf: &[u8]) -> std::io::Result<usize> {
         self.when_writable(|mut io| std::io::Write::write(&mut io, buf)).await
-    }
-}
-
-impl Fd<std::net::TcpStream> {
-    /// Connects over TCP.
-    pub async fn connect(to: std::net::SocketAddr) -> std::io::Result<Self> {
-        async_io::Async::<std::net::TcpStream>::connect(to).await.map(Fd)
     }
 }
 
@@ -177,7 +175,35 @@ impl Executor {
 
     /// Runs all tasks until `main` is done.
     pub fn block_on<R>(&self, main: impl Future<Output = R>) -> R {
-        smol::block_on(self.0.run(main))
+        let mut main = pin!(main);
+        let called = Arc::new(Called(AtomicBool::new(true)));
+        let waker = Waker::from(called.clone());
+        loop {
+            if called.0.swap(false, Ordering::Relaxed)
+                && let Poll::Ready(result) = main.as_mut().poll(&mut Context::from_waker(&waker))
+            {
+                return result;
+            }
+            let idle = (0..ROUND).any(|_| !self.0.try_tick());
+            reactor::turn(!idle || called.0.load(Ordering::Relaxed));
+        }
+    }
+}
+
+/// Tasks that may run between two looks at the descriptors: a task that is always ready must not keep
+/// the others from hearing their peers.
+const ROUND: usize = 32;
+
+/// The main future was woken. All wakers are called on the one thread; atomic is what [`Wake`] wants.
+struct Called(AtomicBool);
+
+impl Wake for Called {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -1,13 +1,13 @@
 //! Everything `unsafe`: calls into the kernel that the standard library does not make.
 
 pub mod disk;
+pub mod epoll;
 pub mod fork;
 pub mod lock;
 pub mod net;
 pub mod pipe;
 pub mod proc;
 pub mod signals;
-pub mod stack;
 pub mod tcp;
 #[cfg(all(panic = "abort", target_arch = "mips"))]
 mod unwind;

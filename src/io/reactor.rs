@@ -1,0 +1,240 @@
+//! What wakes tasks from outside: descriptors and timers, of the one thread.
+//!
+//! A reactor of our own because of what it does not do: no second thread that takes turns with this one
+//! (two context switches and a dozen system calls for each picture), no system call to arm a timer, one
+//! for the life of a descriptor, and no allocation for a wake-up.
+
+use super::runtime::{Signal, now};
+use crate::sys::epoll::{Direction, Epoll};
+use crate::time::{Duration, Instant};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::future::Future;
+use std::io::{ErrorKind, Result};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+#[derive(Default)]
+struct Reactor {
+    epoll: OnceCell<Epoll>,
+    sources: RefCell<Slots<Rc<Source>>>,
+    timers: RefCell<Slots<Timer>>,
+}
+
+struct Timer {
+    when: Instant,
+    /// Taken when it is due.
+    waker: Option<Waker>,
+}
+
+thread_local! {
+    static REACTOR: Reactor = Reactor::default();
+}
+
+/// Things with numbers that stay; numbers of what has gone are given anew.
+struct Slots<T>(Vec<Option<T>>);
+
+impl<T> Default for Slots<T> {
+    fn default() -> Self {
+        Slots(Vec::new())
+    }
+}
+
+impl<T> Slots<T> {
+    fn insert(&mut self, value: T) -> usize {
+        match self.0.iter().position(Option::is_none) {
+            Some(free) => {
+                self.0[free] = Some(value);
+                free
+            }
+            None => {
+                self.0.push(Some(value));
+                self.0.len() - 1
+            }
+        }
+    }
+
+    fn get_mut(&mut self, number: usize) -> Option<&mut T> {
+        self.0.get_mut(number)?.as_mut()
+    }
+
+    fn remove(&mut self, number: usize) -> Option<T> {
+        self.0.get_mut(number)?.take()
+    }
+
+    fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.0.iter_mut().flatten()
+    }
+}
+
+/// One descriptor: whether it may be ready, and who waits for it.
+#[derive(Default)]
+struct Source {
+    read: Side,
+    write: Side,
+}
+
+#[derive(Default)]
+struct Side {
+    /// Something has changed since the last `WouldBlock`.
+    maybe: Cell<bool>,
+    changed: Signal,
+}
+
+impl Side {
+    fn wake(&self) {
+        self.maybe.set(true);
+        self.changed.notify();
+    }
+
+    /// Waits for the next change after a `WouldBlock`. Changes come to light only in [`turn`], so none
+    /// can come between the two.
+    async fn wait(&self) {
+        self.maybe.set(false);
+        while !self.maybe.get() {
+            self.changed.changed(self.changed.count()).await;
+        }
+    }
+}
+
+/// A descriptor that is on the kernel's list, and comes off it when dropped.
+pub(super) struct Registered<T: AsFd> {
+    io: T,
+    number: usize,
+    source: Rc<Source>,
+}
+
+impl<T: AsFd> Registered<T> {
+    /// # Errors
+    /// When the kernel refuses to wait for this kind of descriptor.
+    pub(super) fn new(io: T) -> Result<Self> {
+        crate::sys::epoll::set_nonblocking(io.as_fd())?;
+        let source = Rc::new(Source::default());
+        REACTOR.with(|reactor| {
+            if reactor.epoll.get().is_none() {
+                let _ = reactor.epoll.set(Epoll::new()?);
+            }
+            let number = reactor.sources.borrow_mut().insert(source.clone());
+            let added = reactor.epoll.get().map_or(Ok(()), |epoll| epoll.add(io.as_fd(), number));
+            if let Err(error) = added {
+                reactor.sources.borrow_mut().remove(number);
+                return Err(error);
+            }
+            Ok(Registered { io, number, source })
+        })
+    }
+
+    pub(super) fn get(&self) -> &T {
+        &self.io
+    }
+
+    /// Does `op` until it is not `WouldBlock`.
+    pub(super) async fn retry<R>(&self, direction: Direction, mut op: impl FnMut(&T) -> Result<R>) -> Result<R> {
+        loop {
+            match op(&self.io) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => match direction {
+                    Direction::Read => self.source.read.wait().await,
+                    Direction::Write => self.source.write.wait().await,
+                },
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
+    }
+}
+
+impl<T: AsFd> Drop for Registered<T> {
+    fn drop(&mut self) {
+        // The reactor is gone first when the thread ends; the kernel then forgets all by itself.
+        let _ = REACTOR.try_with(|reactor| {
+            if let Some(epoll) = reactor.epoll.get() {
+                epoll.remove(self.io.as_fd());
+            }
+            reactor.sources.borrow_mut().remove(self.number);
+        });
+    }
+}
+
+/// The future of a moment.
+pub(super) struct Sleep {
+    when: Instant,
+    number: Option<usize>,
+}
+
+impl Sleep {
+    pub(super) fn until(when: Instant) -> Self {
+        Sleep { when, number: None }
+    }
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.when <= now() {
+            return Poll::Ready(());
+        }
+        REACTOR.with(|reactor| {
+            let mut timers = reactor.timers.borrow_mut();
+            match self.number.and_then(|number| timers.get_mut(number)) {
+                Some(Timer { waker: Some(waker), .. }) => waker.clone_from(cx.waker()),
+                Some(timer) => timer.waker = Some(cx.waker().clone()),
+                None => {
+                    self.number = Some(timers.insert(Timer { when: self.when, waker: Some(cx.waker().clone()) }));
+                }
+            }
+        });
+        Poll::Pending
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            // As in the drop of a descriptor.
+            let _ = REACTOR.try_with(|reactor| reactor.timers.borrow_mut().remove(number));
+        }
+    }
+}
+
+/// Looks what has happened and wakes whoever waits for it; unless `at_once`, not before something has.
+pub(super) fn turn(at_once: bool) {
+    REACTOR.with(|reactor| {
+        let timeout = if at_once { Some(Duration::ZERO) } else { until_next(reactor) };
+        match reactor.epoll.get() {
+            Some(epoll) => epoll.wait(timeout, |event| {
+                let source = reactor.sources.borrow_mut().get_mut(event.number).cloned();
+                let Some(source) = source else { return };
+                if event.read {
+                    source.read.wake();
+                }
+                if event.write {
+                    source.write.wake();
+                }
+            }),
+            None => std::thread::park_timeout(timeout.unwrap_or(Duration::MAX)),
+        }
+        let now = now();
+        // One at a time: waking may run code that waits again.
+        while let Some(waker) = take_due(reactor, now) {
+            waker.wake();
+        }
+    });
+}
+
+fn take_due(reactor: &Reactor, now: Instant) -> Option<Waker> {
+    let mut timers = reactor.timers.borrow_mut();
+    timers.iter_mut().filter(|timer| timer.when <= now).find_map(|timer| timer.waker.take())
+}
+
+fn until_next(reactor: &Reactor) -> Option<Duration> {
+    let mut timers = reactor.timers.borrow_mut();
+    let next = timers.iter_mut().filter(|timer| timer.waker.is_some()).map(|timer| timer.when).min()?;
+    Some(next - now())
+}
+
+/// Whether the descriptor can be read now.
+pub(super) fn is_readable(fd: BorrowedFd<'_>) -> bool {
+    crate::sys::epoll::is_ready(fd, Direction::Read)
+}
