@@ -8,6 +8,7 @@ use hksvd::crypto::SharedSecret;
 use hksvd::hds::{Desk, FRAME_BYTES, Permission, Prepared, Report, Selected, Session, Slot};
 use hksvd::media::{AccessUnit, AudioParameters, Budget, Prebuffer, Retention};
 use hksvd::time::{Duration, Instant};
+use hksvd::wire::h264::AnnexB;
 use hub::Hub;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -95,7 +96,7 @@ fn ten_thousand_samples_claim_no_memory() {
         now += Duration::from_micros(16_667);
         let is_key = picture.is_multiple_of(120);
         let annexb = if is_key { &key } else { &delta };
-        prebuffer.push_video(AccessUnit { annexb, pts_90k: now.as_90k(), key: is_key });
+        prebuffer.push_video(AccessUnit { annexb: AnnexB::new(annexb), pts_90k: now.as_90k(), key: is_key });
         samples += 1;
         if audio_due <= now {
             audio_due += Duration::from_millis(64);

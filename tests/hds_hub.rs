@@ -8,6 +8,7 @@ use hksvd::hds::{Busy, Cause, Desk, Disconnect, FRAME_BYTES, Permission, Prepare
 use hksvd::hds::{Selected, Session, Slot};
 use hksvd::media::{AccessUnit, AudioParameters, Budget, Prebuffer, Retention};
 use hksvd::time::{Duration, Instant};
+use hksvd::wire::h264::AnnexB;
 use hub::{Heard, Hub, Run, Segment, Tree, map};
 
 const TICK: Duration = Duration::from_millis(10);
@@ -299,7 +300,7 @@ impl World {
         annexb.extend_from_slice(&[0, 0, 0, 1, if key { 0x65 } else { 0x41 }]);
         annexb.extend((0..4).rev().map(|i| (self.picture >> (7 * i)) as u8 | 0x80));
         annexb.resize(annexb.len() + if key { self.key_bytes } else { 2000 }, 0xab);
-        self.prebuffer.push_video(AccessUnit { annexb: &annexb, pts_90k: self.now.as_90k(), key });
+        self.prebuffer.push_video(AccessUnit { annexb: AnnexB::new(&annexb), pts_90k: self.now.as_90k(), key });
         self.picture += 1;
     }
 

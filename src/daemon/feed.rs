@@ -11,6 +11,7 @@ use crate::motion::Meter;
 use crate::source::{Sink, Track, Trouble};
 use crate::time::{Duration, Instant};
 use crate::trace::{Cause, Event, Repeats};
+use crate::wire::h264::AnnexB;
 use std::rc::Rc;
 
 /// What is known of the sources.
@@ -147,7 +148,7 @@ impl Feed {
 }
 
 impl Sink for Feed {
-    fn access_unit(&mut self, annexb: &[u8], key: bool, arrival: Instant) {
+    fn access_unit(&mut self, annexb: AnnexB<'_>, key: bool, arrival: Instant) {
         let pts_90k = self.video_clock.stamp(arrival);
         self.shared.prebuffer.borrow_mut().push_video(AccessUnit { annexb, pts_90k, key });
         self.shared.source.borrow_mut().last_picture = Some(arrival);

@@ -1,7 +1,7 @@
 //! Access units from an H.264 byte stream that is cut anywhere: a FIFO, a file.
 
 use crate::time::Instant;
-use crate::wire::h264::{Nal, NalType, find_start_code};
+use crate::wire::h264::{AnnexB, Nal, NalType, find_start_code};
 
 /// What went wrong in the stream, counted since the start.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -21,8 +21,8 @@ pub struct AnnexBCounters {
 /// One access unit as it came in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Unit<'a> {
-    /// NAL units with start codes.
-    pub annexb: &'a [u8],
+    /// NAL units with start codes, and where those are.
+    pub annexb: AnnexB<'a>,
     /// It is an IDR picture.
     pub key: bool,
     /// When its beginning was read.
@@ -43,6 +43,10 @@ pub struct Assembler {
     taken: usize,
     /// Up to here the search for start codes has come.
     scanned: usize,
+    /// The start codes of the unit at the front, so that nobody has to search for them again.
+    starts: heapless::Vec<u32, INDEXED>,
+    /// The first start code that `starts` has no room for.
+    unindexed: Option<usize>,
     /// A NAL unit of the unit at the front was seen.
     entered: bool,
     /// The unit at the front holds a slice.
@@ -64,6 +68,10 @@ pub struct Assembler {
 /// Zero byte, start code, NAL header and the first byte of a slice header.
 const LOOKAHEAD: usize = 5;
 
+/// NAL units of an access unit whose places are kept: parameter sets and eight slices. The rest is
+/// searched for again.
+const INDEXED: usize = 16;
+
 impl Assembler {
     /// Claims a buffer for access units of up to `bytes`.
     pub fn new(bytes: usize) -> Self {
@@ -72,6 +80,8 @@ impl Assembler {
             len: 0,
             taken: 0,
             scanned: 0,
+            starts: heapless::Vec::new(),
+            unindexed: None,
             entered: false,
             picture: false,
             key: false,
@@ -115,7 +125,7 @@ impl Assembler {
             let (key, arrival, whole) = (self.key, self.began, self.picture && !self.broken);
             if whole && self.admits(key) {
                 self.begin_unit(end);
-                return Some(Unit { annexb: &self.buffer[..end], key, arrival });
+                return Some(Unit { annexb: self.annexb(end, end), key, arrival });
             }
             self.begin_unit(end);
         }
@@ -131,7 +141,8 @@ impl Assembler {
         }
         let (end, key, arrival) = (self.len, self.key, self.began);
         self.begin_unit(end);
-        Some(Unit { annexb: &self.buffer[..end], key, arrival })
+        // The last few bytes may hold a start code that could not be judged.
+        Some(Unit { annexb: self.annexb(end, self.scanned), key, arrival })
     }
 
     /// Forgets what is not whole: the writer has gone away. The next IDR starts anew.
@@ -147,6 +158,11 @@ impl Assembler {
     /// What has happened since the start.
     pub fn counters(&self) -> AnnexBCounters {
         self.counters
+    }
+
+    /// The unit that ends at `end` and was searched up to `searched`.
+    fn annexb(&self, end: usize, searched: usize) -> AnnexB<'_> {
+        AnnexB::indexed(&self.buffer[..end], &self.starts, self.unindexed.unwrap_or(searched))
     }
 
     /// Whether the unit may go out: from an IDR on.
@@ -228,7 +244,18 @@ impl Assembler {
             }
             let headless = nal_type.is_vcl() && !self.picture && !starts_picture;
             self.scanned = at + 3;
+            self.note_start(at);
             self.enter(nal_type, header, headless);
+        }
+    }
+
+    fn note_start(&mut self, at: usize) {
+        if !self.entered {
+            self.starts.clear();
+            self.unindexed = None;
+        }
+        if self.unindexed.is_none() && self.starts.push(at as u32).is_err() {
+            self.unindexed = Some(at);
         }
     }
 
@@ -285,7 +312,8 @@ mod tests {
                 piece = &piece[n..];
                 assembler.handle_received(n, Instant::from_micros(i as u64 * 1000));
                 while let Some(unit) = assembler.poll_unit() {
-                    out.push((unit.annexb.to_vec(), unit.key));
+                    assert!(unit.annexb.nals().eq(crate::wire::h264::Nals::new(unit.annexb.bytes())), "the index");
+                    out.push((unit.annexb.bytes().to_vec(), unit.key));
                 }
             }
         }
@@ -302,7 +330,7 @@ mod tests {
         for step in 1..stream.len() {
             let mut assembler = Assembler::new(256);
             let mut out = assemble(&mut assembler, &stream, step);
-            out.extend(assembler.flush().map(|u| (u.annexb.to_vec(), u.key)));
+            out.extend(assembler.flush().map(|u| (u.annexb.bytes().to_vec(), u.key)));
             let got: Vec<_> = out.iter().map(|(unit, key)| (slices(unit), *key)).collect();
             let want: Vec<_> = units().iter().map(|u| (slices(u), u.windows(2).any(|w| w == b"\x65\x88"))).collect();
             assert_eq!(got, want, "pieces of {step}");
@@ -376,7 +404,7 @@ mod tests {
         assert_eq!(assembler.flush().map(|u| u.key), Some(true));
         assert_eq!(assembler.flush(), None);
         assert!(assemble(&mut assembler, &units[1], 1000).is_empty());
-        assert_eq!(assembler.flush().map(|u| slices(u.annexb)), Some(slices(&units[1])));
+        assert_eq!(assembler.flush().map(|u| slices(u.annexb.bytes())), Some(slices(&units[1])));
         assert_eq!(assembler.counters().torn, 0);
     }
 

@@ -4,13 +4,13 @@ use super::parameters::{AudioParameters, Collector, VideoParameters};
 use super::ring::{ENTRY_BYTES, Entry, Ring, Sample};
 use super::{Gone, ms_to_90k};
 use crate::time::{Duration, Pts90k};
-use crate::wire::h264::{Nals, length_prefixed_len, put_length_prefixed};
+use crate::wire::h264::{AnnexB, length_prefixed_len, put_length_prefixed};
 
 /// One picture as the encoder handed it out.
 #[derive(Clone, Copy, Debug)]
 pub struct AccessUnit<'a> {
-    /// Annex B: NAL units with start codes, parameter sets and all.
-    pub annexb: &'a [u8],
+    /// NAL units with start codes, parameter sets and all.
+    pub annexb: AnnexB<'a>,
     /// When it was captured.
     pub pts_90k: Pts90k,
     /// It is an IDR picture.
@@ -170,9 +170,9 @@ impl Prebuffer {
         self.counters.bytes = self.counters.bytes.wrapping_add(len as u64);
     }
 
-    fn take_parameters(&mut self, annexb: &[u8]) {
+    fn take_parameters(&mut self, annexb: AnnexB<'_>) {
         let mut changed = false;
-        for nal in Nals::new(annexb) {
+        for nal in annexb.nals() {
             // Parameter sets stand in front of the slices: no need to search those.
             if nal.nal_type().is_vcl() {
                 break;
@@ -382,7 +382,7 @@ mod tests {
     const P: &[u8] = b"\0\0\x01\x41\x9a\x11\x22\x33\x44";
 
     fn push(p: &mut Prebuffer, annexb: &[u8], pts_90k: u64, key: bool) {
-        p.push_video(AccessUnit { annexb, pts_90k, key });
+        p.push_video(AccessUnit { annexb: AnnexB::new(annexb), pts_90k, key });
     }
 
     #[test]

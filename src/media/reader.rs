@@ -362,6 +362,7 @@ impl End {
 mod tests {
     use super::super::{AccessUnit, AudioParameters, Budget, Retention};
     use super::*;
+    use crate::wire::h264::AnnexB;
     use crate::wire::h264::unhex;
     use serde_json::Value;
 
@@ -404,7 +405,7 @@ mod tests {
         fn picture(&mut self, ms: u64, key: bool) {
             let mut unit = if key { self.parameter_sets.clone() } else { Vec::new() };
             unit.extend(annexb(&[&[if key { 0x65 } else { 0x41 }, 0x80, ms as u8 | 1, 0x11, 0x22]]));
-            self.prebuffer.push_video(AccessUnit { annexb: &unit, pts_90k: ms * 90, key });
+            self.prebuffer.push_video(AccessUnit { annexb: AnnexB::new(&unit), pts_90k: ms * 90, key });
         }
 
         /// Ten pictures a second in `ms`, one IDR every `gop_ms`.
@@ -456,7 +457,7 @@ mod tests {
             let key = i % 4 == 0;
             let mut unit = if key { rig.parameter_sets.clone() } else { Vec::new() };
             unit.extend(annexb(&[&nals[i % 8]]));
-            rig.prebuffer.push_video(AccessUnit { annexb: &unit, pts_90k: 90_000 + i as u64 * 9000, key });
+            rig.prebuffer.push_video(AccessUnit { annexb: AnnexB::new(&unit), pts_90k: 90_000 + i as u64 * 9000, key });
         }
         let options = ReaderOptions { fragment_ms: 400, ..options(audio) };
         let reader = Reader::start(&rig.prebuffer, Start::Prebuffered { ms: 800 }, options).unwrap();

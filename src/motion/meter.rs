@@ -2,7 +2,7 @@
 
 use super::AccessUnit;
 use crate::wire::h264::slice::{SliceHeader, SliceType};
-use crate::wire::h264::{Nal, NalType, Nals, Pps, Sps};
+use crate::wire::h264::{AnnexB, Nal, NalType, Pps, Sps};
 
 /// Reads size, kind and QP of access units. Keeps the parameter sets it has met, as slice headers cannot be read
 /// without; one that cannot be read leaves the one before it in force.
@@ -20,10 +20,10 @@ impl Meter {
         Self::default()
     }
 
-    /// Measures one access unit in Annex B; `None` when it has no slice. Its parameter sets are kept.
-    pub fn measure(&mut self, annexb: &[u8]) -> Option<AccessUnit> {
+    /// Measures one access unit; `None` when it has no slice. Its parameter sets are kept.
+    pub fn measure(&mut self, annexb: AnnexB<'_>) -> Option<AccessUnit> {
         let mut unit: Option<AccessUnit> = None;
-        for nal in Nals::new(annexb) {
+        for nal in annexb.nals() {
             self.handle(nal, &mut unit);
         }
         unit
@@ -110,37 +110,40 @@ mod tests {
     #[test]
     fn counts_the_slices_and_nothing_else() {
         let mut meter = Meter::new();
-        let idr = meter.measure(&annexb(&[&[9, 0x10], SPS, PPS, SEI, IDR, FILLER]));
+        let idr = meter.measure(AnnexB::new(&annexb(&[&[9, 0x10], SPS, PPS, SEI, IDR, FILLER])));
         assert_eq!(idr, Some(AccessUnit { key: true, bytes: 10, qp: Some(22) }));
-        let p = meter.measure(&annexb(&[SEI, P, P_SECOND, FILLER]));
+        let p = meter.measure(AnnexB::new(&annexb(&[SEI, P, P_SECOND, FILLER])));
         assert_eq!(p, Some(AccessUnit { key: false, bytes: 19, qp: Some(24) }));
-        assert_eq!(meter.measure(&annexb(&[SEI, FILLER])), None);
-        assert_eq!(meter.measure(&[]), None);
+        assert_eq!(meter.measure(AnnexB::new(&annexb(&[SEI, FILLER]))), None);
+        assert_eq!(meter.measure(AnnexB::new(&[])), None);
     }
 
     #[test]
     fn without_its_parameter_sets_there_is_no_qp() {
         let mut meter = Meter::new();
         let unread = Some(AccessUnit { key: false, bytes: 10, qp: None });
-        assert_eq!(meter.measure(&annexb(&[P])), unread);
-        assert_eq!(meter.measure(&annexb(&[PPS, P])), unread);
-        assert_eq!(meter.measure(&annexb(&[SPS, P])), Some(AccessUnit { key: false, bytes: 10, qp: Some(24) }));
+        assert_eq!(meter.measure(AnnexB::new(&annexb(&[P]))), unread);
+        assert_eq!(meter.measure(AnnexB::new(&annexb(&[PPS, P]))), unread);
+        assert_eq!(
+            meter.measure(AnnexB::new(&annexb(&[SPS, P]))),
+            Some(AccessUnit { key: false, bytes: 10, qp: Some(24) })
+        );
         // Damaged ones do not replace those in force.
-        assert_eq!(meter.measure(&annexb(&[&SPS[..4], &PPS[..2], P])).unwrap().qp, Some(24));
+        assert_eq!(meter.measure(AnnexB::new(&annexb(&[&SPS[..4], &PPS[..2], P]))).unwrap().qp, Some(24));
     }
 
     #[test]
     fn a_picture_that_is_not_p_is_left_out() {
         let mut meter = Meter::new();
-        meter.measure(&annexb(&[SPS, PPS]));
+        meter.measure(AnnexB::new(&annexb(&[SPS, PPS])));
         // slice_type 7 (I) and 6 (B) in a NAL unit of type 1: 1 0001000 ..., 1 00111 ...
-        assert!(meter.measure(&annexb(&[&[0x41, 0x88, 0x84, 0x13, 0xff]])).unwrap().key);
+        assert!(meter.measure(AnnexB::new(&annexb(&[&[0x41, 0x88, 0x84, 0x13, 0xff]]))).unwrap().key);
         assert!(!meter.has_b_pictures());
-        assert!(meter.measure(&annexb(&[&[0x01, 0x9e, 0x84, 0x13, 0xff]])).unwrap().key);
+        assert!(meter.measure(AnnexB::new(&annexb(&[&[0x01, 0x9e, 0x84, 0x13, 0xff]]))).unwrap().key);
         assert!(meter.has_b_pictures());
         // A header without an end.
         let cut = AccessUnit { key: false, bytes: 1, qp: None };
-        assert_eq!(meter.measure(&annexb(&[&[0x41]])), Some(cut));
+        assert_eq!(meter.measure(AnnexB::new(&annexb(&[&[0x41]]))), Some(cut));
     }
 
     #[test]

@@ -7,11 +7,12 @@ pub mod file;
 pub mod snapshot;
 
 use crate::time::Instant;
+use crate::wire::h264::AnnexB;
 
 /// What takes in media. All calls are made from the one thread, between two awaits.
 pub trait Sink {
     /// A picture in Annex B. After a loss the next one is an IDR picture (`key`).
-    fn access_unit(&mut self, annexb: &[u8], key: bool, arrival: Instant);
+    fn access_unit(&mut self, annexb: AnnexB<'_>, key: bool, arrival: Instant);
 
     /// One raw AAC-LC frame.
     fn aac(&mut self, raw_frame: &[u8], rate_hz: u32, channels: u8, arrival: Instant);
@@ -100,8 +101,8 @@ struct Recorder {
 
 #[cfg(test)]
 impl Sink for std::rc::Rc<std::cell::RefCell<Recorder>> {
-    fn access_unit(&mut self, annexb: &[u8], key: bool, arrival: Instant) {
-        self.borrow_mut().pictures.push((annexb.len(), key, arrival));
+    fn access_unit(&mut self, annexb: AnnexB<'_>, key: bool, arrival: Instant) {
+        self.borrow_mut().pictures.push((annexb.bytes().len(), key, arrival));
     }
 
     fn aac(&mut self, _: &[u8], rate_hz: u32, _: u8, arrival: Instant) {

@@ -72,18 +72,63 @@ impl<'a> Nal<'a> {
     }
 }
 
-/// The NAL units of a byte stream with 3- and 4-byte start codes (Annex B). What stands in front of
-/// the first start code is passed over.
+/// A byte stream with 3- and 4-byte start codes (Annex B), and where those are as far as somebody has
+/// searched already: whoever cut an access unit out of a stream knows, and the search of all its bytes
+/// is what reading it costs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AnnexB<'a> {
+    bytes: &'a [u8],
+    /// Where the start codes begin, in front of `searched`.
+    starts: &'a [u32],
+    searched: usize,
+}
+
+impl<'a> AnnexB<'a> {
+    /// Nobody has searched it.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        AnnexB { bytes, starts: &[], searched: 0 }
+    }
+
+    /// All start codes that begin in front of `searched` are in `starts`, in order.
+    pub fn indexed(bytes: &'a [u8], starts: &'a [u32], searched: usize) -> Self {
+        AnnexB { bytes, starts, searched }
+    }
+
+    /// All of it.
+    pub fn bytes(self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// Its NAL units.
+    pub fn nals(self) -> Nals<'a> {
+        let mut nals = Nals { stream: self, begin: None };
+        nals.begin = nals.next_start(0).map(|at| at + 3);
+        nals
+    }
+}
+
+/// The NAL units of a byte stream. What stands in front of the first start code is passed over.
 #[derive(Clone)]
 pub struct Nals<'a> {
-    /// What follows the last start code that was found; `None` when there was none.
-    rest: Option<&'a [u8]>,
+    stream: AnnexB<'a>,
+    /// Behind the last start code that was found; `None` when there was none.
+    begin: Option<usize>,
 }
 
 impl<'a> Nals<'a> {
     /// The NAL units in `stream`.
     pub fn new(stream: &'a [u8]) -> Self {
-        Nals { rest: find_start_code(stream).map(|at| &stream[at + 3..]) }
+        AnnexB::new(stream).nals()
+    }
+
+    fn next_start(&mut self, from: usize) -> Option<usize> {
+        let stream = &mut self.stream;
+        if let Some((&at, rest)) = stream.starts.split_first() {
+            stream.starts = rest;
+            return Some(at as usize);
+        }
+        let from = from.max(stream.searched);
+        find_start_code(stream.bytes.get(from..)?).map(|at| from + at)
     }
 }
 
@@ -92,10 +137,12 @@ impl<'a> Iterator for Nals<'a> {
 
     fn next(&mut self) -> Option<Nal<'a>> {
         loop {
-            let rest = self.rest?;
-            let end = find_start_code(rest);
-            self.rest = end.map(|at| &rest[at + 3..]);
-            if let Some(nal) = Nal::new(trimmed(&rest[..end.unwrap_or(rest.len())])) {
+            let begin = self.begin?;
+            let end = self.next_start(begin);
+            self.begin = end.map(|at| at + 3);
+            // An index that is wrong yields nothing.
+            let nal = self.stream.bytes.get(begin..end.unwrap_or(self.stream.bytes.len())).unwrap_or_default();
+            if let Some(nal) = Nal::new(trimmed(nal)) {
                 return Some(nal);
             }
         }
@@ -124,15 +171,15 @@ fn trimmed(nal: &[u8]) -> &[u8] {
 }
 
 /// The length of what [`put_length_prefixed`] writes for this access unit.
-pub fn length_prefixed_len(annexb: &[u8]) -> usize {
-    Nals::new(annexb).filter(|nal| nal.nal_type().is_vcl()).map(|nal| 4 + nal.bytes().len()).sum()
+pub fn length_prefixed_len(annexb: AnnexB<'_>) -> usize {
+    annexb.nals().filter(|nal| nal.nal_type().is_vcl()).map(|nal| 4 + nal.bytes().len()).sum()
 }
 
 /// Writes the slices of an Annex B access unit with 4-byte lengths instead of start codes
 /// (ISO/IEC 14496-15 §5.3.3). Delimiters, parameter sets (they are in the `avcC`), SEI and filler
 /// data stay behind.
-pub fn put_length_prefixed(annexb: &[u8], w: &mut Writer<'_>) {
-    for nal in Nals::new(annexb).filter(|nal| nal.nal_type().is_vcl()) {
+pub fn put_length_prefixed(annexb: AnnexB<'_>, w: &mut Writer<'_>) {
+    for nal in annexb.nals().filter(|nal| nal.nal_type().is_vcl()) {
         w.u32_be(nal.bytes().len() as u32);
         w.bytes(nal.bytes());
     }
@@ -167,6 +214,23 @@ mod tests {
     }
 
     #[test]
+    fn an_index_changes_nothing_however_far_it_reaches() {
+        let stream = b"junk\0\0\0\x01\x67\x11\0\0\x01\x68\x22\x00\x33\0\0\0\0\x01\x65\x88\0\0\0\0\x01\x41";
+        let all: Vec<u32> =
+            (0..stream.len()).filter(|&at| stream[at..].starts_with(b"\0\0\x01")).map(|at| at as u32).collect();
+        assert_eq!(all.len(), 4);
+        for searched in 0..=stream.len() {
+            let known = all.partition_point(|&at| (at as usize) < searched);
+            let indexed = AnnexB::indexed(stream, &all[..known], searched);
+            assert!(indexed.nals().eq(Nals::new(stream)), "searched up to {searched}");
+        }
+        // What was searched is not searched again.
+        assert_eq!(AnnexB::indexed(stream, &[], stream.len()).nals().count(), 0);
+        // A wrong index does no harm.
+        assert!(AnnexB::indexed(stream, &[900, 3, 4], 0).nals().count() < 5);
+    }
+
+    #[test]
     fn a_start_code_is_found_at_every_offset() {
         for offset in 0..9 {
             for filler in [0x00, 0x01, 0x02, 0xff] {
@@ -192,6 +256,7 @@ mod tests {
     #[test]
     fn start_codes_become_lengths_and_only_slices_stay() {
         let unit = b"\0\0\0\x01\x09\xf0\0\0\0\x01\x67\x01\0\0\x01\x68\x02\0\0\x01\x06\x05\0\0\x01\x65\xaa\xbb\0\0\x01\x65\x1c\0\0\x01\x0c\xff";
+        let unit = AnnexB::new(unit);
         let mut buf = [0; 64];
         let mut w = Writer::new(&mut buf);
         put_length_prefixed(unit, &mut w);
