@@ -231,11 +231,57 @@ async def motion_on(session, options):
     return time.monotonic()
 
 
+class Others:
+    """Controllers with pairings of their own, who look at the camera while it records."""
+
+    def __init__(self, session, count):
+        self.session, self.count = session, count
+        self.guests, self.tasks = [], []
+        self.reads = 0
+
+    async def join(self, step):
+        """Adds their pairings, connects, subscribes to motion; from then on each reads once a second."""
+        for _ in range(self.count):
+            guest, identifier, public = hub.Session.guest(self.session)
+            require(await self.session.pairing.add_pairing(identifier, public, "User"), "added")
+            await guest.verify()
+            await guest.load()
+            require(await guest.put({"iid": guest.iid("85", "22"), "ev": True}) == [], "subscribed to motion")
+            self.guests.append((guest, identifier))
+            self.tasks.append(asyncio.create_task(self.look(guest)))
+        if self.count:
+            step.ok(f"{self.count + 1} controllers are paired and connected")
+
+    async def look(self, guest):
+        """Until it is cancelled."""
+        while True:
+            await guest.value("85", "22")
+            self.reads += 1
+            await asyncio.sleep(1)
+
+    async def leave(self, step):
+        """They were told of the motion, were answered all the time, and go."""
+        for (guest, identifier), task in zip(self.guests, self.tasks):
+            if task.done():
+                task.result()
+            task.cancel()
+            told = await guest.event(guest.iid("85", "22"), within=0.1)
+            require(told in (True, 1), "the other controllers are told of the motion first", told)
+            await self.session.pairing.remove_pairing(identifier)
+            await guest.close()
+        if self.count:
+            step.check(self.reads > 5 * self.count, f"the others were told of the motion and read {self.reads} times")
+
+
 async def good_recording(step, session, options):
     """From motion to close, and once more on the same connection."""
     numbers = await arm(step, session, options)
+    others = Others(session, options.controllers - 1)
+    await others.join(step)
     await asyncio.sleep(options.settle)
     session.forget_events()
+    for guest, _ in others.guests:
+        guest.forget_events()
     moved = await motion_on(session, options)
     step.ok("motion event received")
     stream = await data_stream(session, options)
@@ -287,6 +333,7 @@ async def good_recording(step, session, options):
     stream.abandon()
     await session.value("3E", "23")
     step.ok("the HAP connection outlives its data stream")
+    await others.leave(step)
     return report(step, options, numbers, recording, moved, opened, answered)
 
 
@@ -565,6 +612,7 @@ def main():
     parser.add_argument("--out", default="target/test-logs/recording.mp4", help="where the recording goes")
     parser.add_argument("--audio", choices=("on", "off"), default="on")
     parser.add_argument("--seconds", type=float, default=22, help="how long motion lasts")
+    parser.add_argument("--controllers", type=int, default=1, help="controllers that are connected while it records")
     parser.add_argument("--settle", type=float, default=9, help="seconds the prebuffer gets to fill")
     parser.add_argument("--prebuffer", type=float, default=4.0, help="seconds wanted before the motion event")
     parser.add_argument("--slow-limit", type=float, default=30, help="seconds until a hub that never reads is cut")
