@@ -10,8 +10,10 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-/// A picture is taken for whole when nothing has come for so long.
-const PAUSE: Duration = Duration::from_millis(50);
+/// A picture is taken for whole when nothing has come for so long. While pictures come, the next one
+/// says where it ends; this is for the last one before a rest. Shorter, and a writer that the kernel
+/// lets wait in the middle of a picture loses it, and with it all until the next IDR.
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// Nothing for so long is worth a word, and a look whether the path still leads to this FIFO.
 const STALL: Duration = Duration::from_secs(2);
@@ -289,7 +291,7 @@ mod tests {
             let mut first = open();
             first.write_all(&[IDR, P, P].concat()).unwrap();
             // The last picture comes out without a successor.
-            pause(150);
+            pause(450);
             first.write_all(&P[..5]).unwrap();
             drop(first);
             pause(50);
@@ -302,6 +304,25 @@ mod tests {
         let got: Vec<_> = recorder.pictures.iter().map(|p| (p.0, p.1)).collect();
         assert_eq!(got, [(IDR.len(), true), (P.len(), false), (P.len(), false), (IDR.len(), true), (P.len(), false)]);
         assert_eq!(recorder.troubles[0], (Track::Video, Trouble::WriterGone));
+    }
+
+    #[test]
+    fn a_writer_may_rest_in_the_middle_of_a_picture() {
+        let folder = Folder::new("rest");
+        let path = folder.fifo();
+        let recorder = Rc::new(RefCell::new(Recorder::default()));
+        let mut sink = recorder.clone();
+        let writer_path = path.clone();
+        run(async { video(&path, 1000, &mut sink).await }, move || {
+            let mut writer = OpenOptions::new().write(true).open(&writer_path).unwrap();
+            writer.write_all(&[IDR, &P[..P.len() - 2]].concat()).unwrap();
+            pause(100);
+            writer.write_all(&[&P[P.len() - 2..], P].concat()).unwrap();
+            pause(450);
+        });
+        let recorder = recorder.borrow();
+        assert_eq!(recorder.pictures.iter().map(|p| p.0).collect::<Vec<_>>(), [IDR.len(), P.len(), P.len()]);
+        assert_eq!(recorder.troubles, [(Track::Video, Trouble::WriterGone)]);
     }
 
     #[test]
