@@ -427,7 +427,7 @@ fn a_damaged_stream_from_the_fifo_to_the_fragment() {
         }
         match noise.below(400) {
             0 => assembler.reset(),
-            1 => drop(assembler.flush().map(|unit| unit.annexb.len())),
+            1 => drop(assembler.flush().map(|unit| unit.annexb.bytes().len())),
             2 => prebuffer.restart(),
             3 => prebuffer.clear(),
             4 => prebuffer.set_retention(Retention::CurrentGop),
@@ -597,7 +597,7 @@ fn frames_of_a_hub() {
         for step in 0..200u64 {
             let now = now + Duration::from_millis(step * 100);
             prebuffer.push_video(AccessUnit {
-                annexb: &picture(step % 20 == 0),
+                annexb: h264::AnnexB::new(&picture(step % 20 == 0)),
                 pts_90k: now.as_90k(),
                 key: step % 20 == 0,
             });
