@@ -151,16 +151,7 @@ impl<'a> Iterator for Nals<'a> {
 
 /// Where the first `00 00 01` of `bytes` begins.
 pub fn find_start_code(bytes: &[u8]) -> Option<usize> {
-    let mut at = 2;
-    // Looks at every third byte of coded data: above 1 it can be no part of a start code.
-    while let Some(&third) = bytes.get(at) {
-        match third {
-            0 => at += 1,
-            1 if bytes[at - 1] == 0 && bytes[at - 2] == 0 => return Some(at - 2),
-            _ => at += 3,
-        }
-    }
-    None
+    memchr::memchr_iter(1, bytes).find(|&at| at >= 2 && bytes[at - 1] == 0 && bytes[at - 2] == 0).map(|at| at - 2)
 }
 
 /// Without trailing_zero_8bits and the zero_byte of a 4-byte start code behind it: a NAL unit never
