@@ -42,6 +42,8 @@ pub(super) struct Ring {
     /// Where the next sample goes, if it fits in front of the end.
     head: usize,
     evictions: u32,
+    /// All that is free is overwritten.
+    wiped: bool,
 }
 
 impl Ring {
@@ -54,6 +56,7 @@ impl Ring {
             next: 0,
             head: 0,
             evictions: 0,
+            wiped: true,
         }
     }
 
@@ -115,11 +118,22 @@ impl Ring {
     fn evict(&mut self) {
         self.first += 1;
         self.evictions = self.evictions.saturating_add(1);
+        self.wiped = false;
     }
 
     /// Lets go of everything in front of sample `number`, and overwrites it and what was evicted before.
     pub(super) fn discard_before(&mut self, number: u64) {
-        self.first = number.clamp(self.first, self.next);
+        let number = number.clamp(self.first, self.next);
+        if self.wiped {
+            // Nothing lies about but what is let go of now: this comes once a GOP, and the ring is large.
+            for gone in self.first..number {
+                let Entry { at, len, .. } = self.index[self.slot(gone)];
+                self.bytes[at as usize..][..len as usize].fill(0);
+            }
+            self.first = number;
+            return;
+        }
+        self.first = number;
         let Some(oldest) = self.entry(self.first) else { return self.clear() };
         let tail = oldest.at as usize;
         if self.head <= tail {
@@ -131,6 +145,7 @@ impl Ring {
             self.bytes[..tail].fill(0);
             self.bytes[self.head..].fill(0);
         }
+        self.wiped = true;
     }
 
     /// Lets go of everything and overwrites it, what was evicted before included.
@@ -138,6 +153,7 @@ impl Ring {
         self.bytes.fill(0);
         self.first = self.next;
         self.head = 0;
+        self.wiped = true;
     }
 
     fn slot(&self, number: u64) -> usize {
