@@ -88,7 +88,7 @@ fn fail(why: String) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// The stack: everything of [`run`] that may wait.
+/// Everything of [`run`] that may wait.
 async fn serve(options: Options, executor: Executor, signals: Fd<std::fs::File>) -> Result<Stop, String> {
     let Options { config, demo, .. } = options;
     let (store, contents) = Store::open(&config.state_dir.0).map_err(|e| e.to_string())?;
@@ -104,20 +104,8 @@ async fn serve(options: Options, executor: Executor, signals: Fd<std::fs::File>)
     let accessory = load::accessory(&config, &store, &contents, &mut SystemRandom::new())?;
     drop(contents);
 
-    let hap = listen(config.hap.port).map_err(|e| format!("no TCP port for HomeKit: {e}"))?;
-    let data_streams = listen_any().map_err(|e| format!("no TCP port for data streams: {e}"))?;
-    let port = hap.local_addr().map_err(|e| e.to_string())?.port();
-    if config.hap.port != 0 && port != config.hap.port {
-        log::warn!("hap.port {} is taken; using {port} for now", config.hap.port);
-    }
-    let data_stream_port = data_streams.local_addr().map_err(|e| e.to_string())?.port();
-    let (control_socket, _socket_file) = socket::listen(&config.control.socket.0)
-        .map_err(|e| format!("control.socket {}: {e}", config.control.socket.0.display()))?;
-    let control_tcp = match &config.control.listen {
-        Some(listen) => Some(TcpListener::bind(listen.0).map_err(|e| format!("control.listen {}: {e}", listen.0))?),
-        None => None,
-    };
-
+    let sockets = Sockets::open(&config)?;
+    let port = sockets.hap_port;
     let budget = memory::budget(&config);
     log::info!(
         "memory: {} KiB of prebuffer, {} s at {VIDEO_KBPS} kbit/s",
@@ -127,7 +115,6 @@ async fn serve(options: Options, executor: Executor, signals: Fd<std::fs::File>)
     if let Some(shortage) = memory::shortage(&config, VIDEO_KBPS) {
         log::warn!("{shortage} (assumed until it is measured)");
     }
-    let ipv4_only = hap.local_addr().is_ok_and(|a| a.is_ipv4()) || data_streams.local_addr().is_ok_and(|a| a.is_ipv4());
     let mut seed = [0; 4];
     crate::crypto::Random::fill(&mut SystemRandom::new(), &mut seed);
     let responder =
@@ -152,7 +139,7 @@ async fn serve(options: Options, executor: Executor, signals: Fd<std::fs::File>)
         prepared: RefCell::new(Prepared::new()),
         slot: RefCell::new(Slot::new()),
         running: Cell::new(None),
-        data_stream_port,
+        data_stream_port: sockets.data_stream_port,
         chunk: Home::new(FRAME_BYTES),
         clips: Cell::new(0),
         accessory_changed: Signal::default(),
@@ -183,14 +170,14 @@ async fn serve(options: Options, executor: Executor, signals: Fd<std::fs::File>)
     effects::run(&shared);
 
     executor.spawn(effects::finish(shared.clone()));
-    executor.spawn(controllers::serve(shared.clone(), hap));
-    executor.spawn(streams::serve(shared.clone(), data_streams));
+    executor.spawn(controllers::serve(shared.clone(), sockets.hap));
+    executor.spawn(streams::serve(shared.clone(), sockets.data_streams));
     executor.spawn(watch_motion(shared.clone()));
-    start_control(&shared, budget, control_socket, control_tcp)?;
+    start_control(&shared, budget, sockets.control, sockets.control_tcp)?;
     start_sources(&shared, budget);
     if shared.config.hap.mdns {
         let names = shared.config.hap.interfaces.iter().map(|i| i.0.clone()).collect();
-        let selection = io::mdns::Selection { names, ipv4_only };
+        let selection = io::mdns::Selection { names, ipv4_only: sockets.ipv4_only };
         executor.spawn(io::mdns::run(shared.responder.clone(), shared.responder_changed.clone(), selection));
         executor.spawn(advertise::follow(shared.clone()));
     }
@@ -212,6 +199,49 @@ fn mode(mode: MotionMode) -> Mode {
         MotionMode::Api => Mode::Api,
         // The firmware's own detectors are refused when the configuration is checked.
         MotionMode::Off | MotionMode::Firmware | MotionMode::Onvif => Mode::Off,
+    }
+}
+
+/// Everything that listens.
+struct Sockets {
+    hap: TcpListener,
+    hap_port: u16,
+    data_streams: TcpListener,
+    data_stream_port: u16,
+    /// One of the two could not have IPv6.
+    ipv4_only: bool,
+    control: std::os::unix::net::UnixListener,
+    control_tcp: Option<TcpListener>,
+    /// Takes the file away when the daemon ends.
+    _control_file: socket::SocketFile,
+}
+
+impl Sockets {
+    fn open(config: &Config) -> Result<Self, String> {
+        let hap = listen(config.hap.port).map_err(|e| format!("no TCP port for HomeKit: {e}"))?;
+        let data_streams = listen_any().map_err(|e| format!("no TCP port for data streams: {e}"))?;
+        let [at, streams_at] = [&hap, &data_streams].map(TcpListener::local_addr);
+        let (at, streams_at) = (at.map_err(|e| e.to_string())?, streams_at.map_err(|e| e.to_string())?);
+        if config.hap.port != 0 && at.port() != config.hap.port {
+            log::warn!("hap.port {} is taken; using {} for now", config.hap.port, at.port());
+        }
+        let path = &config.control.socket.0;
+        let (control, _control_file) =
+            socket::listen(path).map_err(|e| format!("control.socket {}: {e}", path.display()))?;
+        let control_tcp = match &config.control.listen {
+            Some(listen) => Some(TcpListener::bind(listen.0).map_err(|e| format!("control.listen {}: {e}", listen.0))?),
+            None => None,
+        };
+        Ok(Sockets {
+            hap,
+            hap_port: at.port(),
+            data_streams,
+            data_stream_port: streams_at.port(),
+            ipv4_only: at.is_ipv4() || streams_at.is_ipv4(),
+            control,
+            control_tcp,
+            _control_file,
+        })
     }
 }
 
