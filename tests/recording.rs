@@ -12,7 +12,7 @@ mod playable;
 mod program;
 
 use hub::Heard;
-use program::{Client, Folder, Program};
+use program::{Client, Folder, Program, eventually};
 use serde_json::{Value as Json, json};
 use std::time::{Duration, Instant};
 
@@ -161,5 +161,18 @@ fn one_hub_records_and_the_camera_is_free_when_it_leaves() {
     let open = other.hub.open(11);
     let (status, body) = other.ask(&open);
     assert_eq!((status, body.int("status")), (6, 1), "not allowed");
+    program.stop();
+}
+
+#[test]
+fn continuous_motion_is_on_from_the_start() {
+    let folder = Folder::new("continuous");
+    let config = folder.config(json!({"video": {"source": "demo"}, "motion": {"mode": "continuous"}}));
+    let program = Program::run(&folder, &config);
+    let (_, mut client) = Client::pair(program.port());
+    eventually("motion at the controller", || {
+        let value = client.read("85", "22");
+        (value == json!(1) || value == json!(true)).then_some(())
+    });
     program.stop();
 }

@@ -164,7 +164,10 @@ async fn serve(options: Options, executor: Executor, signals: Fd<std::fs::File>)
         stop_changed: Signal::default(),
         config,
     });
-    shared.sensor.borrow_mut().handle_camera_active(camera_active, now());
+    if !camera_active {
+        // Off before anything was on: no change. A camera that is on begins with its first timer.
+        shared.sensor.borrow_mut().handle_camera_active(false, now());
+    }
     shared.retain();
     shared.accessory.borrow_mut().prepare_setup(&mut SystemRandom::new());
     effects::run(&shared);
