@@ -6,7 +6,7 @@ use super::{advertise, controllers, effects, feed, picture};
 use crate::control::events::EventLines;
 use crate::control::{Answer, Call, Daemon, Media, Qr, Status, status};
 use crate::io::runtime::now;
-use crate::media::Budget;
+use crate::media::{Budget, Measured};
 use crate::motion::Mode;
 use crate::sys::proc;
 use crate::trace::Cause;
@@ -62,7 +62,7 @@ impl Daemon for Control {
             data_streams: shared.streams.borrow().len() as u32,
             prebuffer: status::Prebuffer {
                 held_s: prebuffer.held().as_secs_f32(),
-                capacity_s: if kbps > 0 { self.budget.seconds_held(kbps) as f32 } else { 0.0 },
+                capacity_s: measured.map_or(0.0, |m| self.capacity_s(m)),
                 bytes: prebuffer.bytes_held() as u32,
             },
             frames: counters.frames,
@@ -169,6 +169,12 @@ impl Control {
         let change = self.shared.sensor.borrow_mut().handle_api(on, None, now());
         self.shared.motion(change, Cause::Control);
         Answer::Done
+    }
+
+    /// What the ring holds at this rate: it runs out of bytes or, in a quiet picture, of entries.
+    fn capacity_s(&self, measured: Measured) -> f32 {
+        let entries_s = Budget::ENTRIES as f32 * 1000.0 / measured.frames_per_1000_s.max(1) as f32;
+        entries_s.min(self.budget.seconds_held(measured.video_kbps) as f32)
     }
 
     fn motion(&self) -> status::Motion {
