@@ -13,6 +13,7 @@ pub fn vectors(name: &str) -> Value {
         "session" => include_str!("../../tests/vectors/session.json"),
         "setup" => include_str!("../../tests/vectors/setup.json"),
         "srp" => include_str!("../../tests/vectors/srp.json"),
+        "srtp" => include_str!("../../tests/vectors/srtp.json"),
         _ => panic!("no vectors named {name}"),
     };
     serde_json::from_str(text).unwrap()
@@ -66,5 +67,28 @@ impl Random for FixedRandom {
 
     fn x25519(&mut self, _: &[u8; 32]) -> Option<Agreement> {
         self.agreements.pop_front()
+    }
+}
+
+/// Bytes that look random and are the same in every run (xorshift).
+pub struct Noise(u64);
+
+impl Noise {
+    /// A sequence of its own for every seed but 0.
+    pub fn new(seed: u64) -> Self {
+        Noise(seed)
+    }
+
+    /// The next number below `bound`.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % bound
+    }
+
+    /// Fewer than `bound` bytes.
+    pub fn bytes(&mut self, bound: u64) -> Vec<u8> {
+        (0..self.below(bound)).map(|_| self.below(256) as u8).collect()
     }
 }
