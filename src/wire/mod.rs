@@ -6,6 +6,7 @@ pub mod h264;
 pub mod hdsdata;
 pub mod http;
 pub mod json;
+pub mod rtcp;
 pub mod rtp;
 pub mod tlv8;
 pub mod writer;
