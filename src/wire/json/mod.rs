@@ -1,10 +1,11 @@
 //! The JSON bodies of HAP (HAP R2 §6.7): requests into types that borrow from the body, answers
 //! through a [`Writer`].
 
+pub mod read;
+
 use super::{Malformed, Writer};
 use core::fmt::{self, Write as _};
-use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use read::{Event, Fields, Next, read_fields};
 
 /// The value a controller wrote. HAP does not say its type beforehand: the characteristic does.
 #[derive(Clone, PartialEq, Debug)]
@@ -56,111 +57,143 @@ impl Value<'_> {
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Value<'a> {
-    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        input.deserialize_any(ValueVisitor)
+/// A body of a request.
+pub trait Body<'a>: Sized {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// When it is not JSON of this shape. What is not read is skipped without recursion, however deep.
+    fn read(body: &'a [u8]) -> Result<Self, Malformed>;
+}
+
+const SHAPE: Malformed = Malformed("not the JSON this request needs");
+
+/// An integer as it must be written, neither a truth value nor a fraction.
+fn integer<T: TryFrom<u64>>(value: Value<'_>) -> Result<T, String> {
+    match value {
+        Value::Unsigned(n) => T::try_from(n).map_err(|_| "too large".into()),
+        _ => Err("not an integer".into()),
     }
 }
 
-struct ValueVisitor;
-
-impl<'de> Visitor<'de> for ValueVisitor {
-    type Value = Value<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value")
-    }
-    fn visit_bool<E>(self, v: bool) -> Result<Value<'de>, E> {
-        Ok(Value::Bool(v))
-    }
-    fn visit_u64<E>(self, v: u64) -> Result<Value<'de>, E> {
-        Ok(Value::Unsigned(v))
-    }
-    fn visit_i64<E>(self, v: i64) -> Result<Value<'de>, E> {
-        Ok(Value::Negative(v))
-    }
-    fn visit_f64<E>(self, v: f64) -> Result<Value<'de>, E> {
-        Ok(Value::Float(v))
-    }
-    fn visit_borrowed_str<E>(self, v: &'de str) -> Result<Value<'de>, E> {
-        Ok(Value::Text(v))
-    }
-    fn visit_str<E>(self, v: &str) -> Result<Value<'de>, E> {
-        Ok(Value::Unescaped(v.to_owned()))
-    }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value<'de>, A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Value::Other)
-    }
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value<'de>, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Value::Other)
-    }
-}
-
-/// `true`, `false`, 1 or 0.
-fn truth<'de, D: Deserializer<'de>>(input: D) -> Result<Option<bool>, D::Error> {
-    let Some(value) = Option::<Value<'_>>::deserialize(input)? else { return Ok(None) };
-    value.truth().map(Some).ok_or_else(|| serde::de::Error::custom("neither true nor false"))
+fn truth(value: Value<'_>) -> Result<bool, String> {
+    value.truth().ok_or_else(|| "neither true nor false".into())
 }
 
 /// One entry of a write to `/characteristics`. Keys that change nothing here (`authData`, `remote`)
 /// are not read.
-#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Write<'a> {
     /// The accessory.
     pub aid: u64,
     /// The characteristic.
     pub iid: u64,
     /// What to write.
-    #[serde(borrow, default)]
     pub value: Option<Value<'a>>,
     /// Subscribe or unsubscribe.
-    #[serde(default, deserialize_with = "truth")]
     pub ev: Option<bool>,
     /// A write response is asked for.
-    #[serde(default, deserialize_with = "truth")]
     pub r: Option<bool>,
 }
 
 /// The body of `PUT /characteristics` (HAP R2 §6.7.2).
-#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Writes<'a> {
     /// The entries in order.
-    #[serde(borrow, deserialize_with = "bounded")]
     pub characteristics: Vec<Write<'a>>,
     /// The timed write they belong to.
-    #[serde(default)]
     pub pid: Option<u64>,
 }
 
 /// More entries than any accessory of ours has characteristics.
 const WRITES_MAX: usize = 128;
 
-/// Bounds what a body of `{},{},…` may claim.
-fn bounded<'de: 'a, 'a, D: Deserializer<'de>>(input: D) -> Result<Vec<Write<'a>>, D::Error> {
-    struct Entries;
-    impl<'de> Visitor<'de> for Entries {
-        type Value = Vec<Write<'de>>;
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a list of writes")
+/// An entry as far as it has come.
+#[derive(Default)]
+struct Entry<'a> {
+    keys: Fields,
+    aid: Option<u64>,
+    iid: Option<u64>,
+    value: Option<Value<'a>>,
+    ev: Option<bool>,
+    r: Option<bool>,
+}
+
+impl<'a> Entry<'a> {
+    const KEYS: &'static [&'static str] = &["aid", "iid", "value", "ev", "r"];
+
+    fn take(&mut self, value: Value<'a>) -> Result<(), String> {
+        match self.keys.name() {
+            "aid" => self.aid = Some(integer(value)?),
+            "iid" => self.iid = Some(integer(value)?),
+            "value" => self.value = Some(value),
+            "ev" => self.ev = Some(truth(value)?),
+            _ => self.r = Some(truth(value)?),
         }
-        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-            let mut entries = Vec::new();
-            while let Some(entry) = seq.next_element()? {
-                if entries.len() == WRITES_MAX {
-                    return Err(serde::de::Error::custom("too many writes"));
-                }
-                entries.push(entry);
-            }
-            Ok(entries)
-        }
+        Ok(())
     }
-    input.deserialize_seq(Entries)
+
+    fn finish(self) -> Result<Write<'a>, String> {
+        let (Some(aid), Some(iid)) = (self.aid, self.iid) else { return Err("aid and iid are needed".into()) };
+        Ok(Write { aid, iid, value: self.value, ev: self.ev, r: self.r })
+    }
+}
+
+impl<'a> Body<'a> for Writes<'a> {
+    fn read(body: &'a [u8]) -> Result<Self, Malformed> {
+        enum Within {
+            Nothing,
+            Body,
+            List,
+            Entry,
+        }
+        let mut within = Within::Nothing;
+        let mut keys = Fields::new(&["characteristics", "pid"]);
+        let (mut characteristics, mut pid) = (None, None);
+        let mut entry = Entry::default();
+        read::read(body, &mut |event| {
+            match (&within, event) {
+                (Within::Nothing, Event::Object) => within = Within::Body,
+                (Within::Body, Event::Key(name)) => return keys.key(name),
+                (Within::Body, Event::Array) if keys.name() == "characteristics" => {
+                    characteristics = Some(Vec::new());
+                    within = Within::List;
+                }
+                (Within::Body, Event::Value(value)) if keys.name() == "pid" => pid = Some(integer(value)?),
+                (Within::Body, Event::Null) if keys.name() == "pid" => {}
+                (Within::Body, Event::End) => {}
+                (Within::List, Event::Object) => {
+                    entry = Entry { keys: Fields::new(Entry::KEYS), ..Entry::default() };
+                    within = Within::Entry;
+                }
+                (Within::List, Event::End) => within = Within::Body,
+                (Within::Entry, Event::Key(name)) => return entry.keys.key(name),
+                (Within::Entry, Event::End) => {
+                    let entries = characteristics.get_or_insert_default();
+                    // Bounds what a body of `{},{},…` may claim.
+                    if entries.len() == WRITES_MAX {
+                        return Err("too many writes".into());
+                    }
+                    entries.push(core::mem::take(&mut entry).finish()?);
+                    within = Within::List;
+                }
+                (Within::Entry, event) => {
+                    if let Some(value) = event.into_value() {
+                        entry.take(value)?;
+                    }
+                    return Ok(Next::Over);
+                }
+                _ => return Err("not a list of writes".into()),
+            }
+            Ok(Next::Into)
+        })
+        .map_err(|_| SHAPE)?;
+        Ok(Writes { characteristics: characteristics.ok_or(SHAPE)?, pid })
+    }
 }
 
 /// The body of `PUT /prepare` (HAP R2 §6.7.2.4).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Prepare {
     /// How long the write may take to arrive, in milliseconds.
     pub ttl: u64,
@@ -168,47 +201,83 @@ pub struct Prepare {
     pub pid: u64,
 }
 
+impl<'a> Body<'a> for Prepare {
+    fn read(body: &'a [u8]) -> Result<Self, Malformed> {
+        let (mut ttl, mut pid) = (None, None);
+        read_fields(body, &["ttl", "pid"], &mut |name, value| {
+            let field = if name == "ttl" { &mut ttl } else { &mut pid };
+            *field = Some(integer(value)?);
+            Ok(())
+        })
+        .map_err(|_| SHAPE)?;
+        Ok(Prepare { ttl: ttl.ok_or(SHAPE)?, pid: pid.ok_or(SHAPE)? })
+    }
+}
+
 /// The body of `POST /resource`.
-#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct Resource<'a> {
     /// The accessory; 1 when absent.
-    #[serde(default)]
     pub aid: Option<u64>,
     /// `image` is the only one there is.
-    #[serde(borrow, rename = "resource-type", default)]
     pub kind: Option<Value<'a>>,
     /// Width asked for, in pixels.
-    #[serde(rename = "image-width", default)]
     pub width: Option<u32>,
     /// Height asked for, in pixels.
-    #[serde(rename = "image-height", default)]
     pub height: Option<u32>,
     /// 0 periodic, 1 event; old controllers and live tiles give none.
-    #[serde(default)]
     pub reason: Option<u32>,
+}
+
+impl<'a> Body<'a> for Resource<'a> {
+    fn read(body: &'a [u8]) -> Result<Self, Malformed> {
+        let mut resource = Resource::default();
+        let names = &["aid", "resource-type", "image-width", "image-height", "reason"];
+        read_fields(body, names, &mut |name, value| {
+            match name {
+                "aid" => resource.aid = Some(integer(value)?),
+                "resource-type" => resource.kind = Some(value),
+                "image-width" => resource.width = Some(integer(value)?),
+                "image-height" => resource.height = Some(integer(value)?),
+                _ => resource.reason = Some(integer(value)?),
+            }
+            Ok(())
+        })
+        .map_err(|_| SHAPE)?;
+        Ok(resource)
+    }
 }
 
 /// Parses a body.
 ///
 /// # Errors
-/// When it is not JSON of this shape. What is not read is skipped without recursion, however deep.
-pub fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Malformed> {
-    serde_json::from_slice(body).map_err(|_| Malformed("not the JSON this request needs"))
+/// Those of [`Body::read`].
+pub fn parse<'a, T: Body<'a>>(body: &'a [u8]) -> Result<T, Malformed> {
+    T::read(body)
 }
 
-/// Appends a string with its quotes; what JSON wants escaped is escaped (RFC 8259 §7).
-pub fn put_string(w: &mut Writer<'_>, text: &str) {
-    w.u8(b'"');
-    for c in text.chars() {
-        // Writer remembers an overflow by itself.
-        let _ = match c {
-            '"' => w.write_str("\\\""),
-            '\\' => w.write_str("\\\\"),
-            c if c < ' ' => write!(w, "\\u{:04x}", c as u32),
-            c => w.write_char(c),
-        };
+/// A string with its quotes; what JSON wants escaped is escaped (RFC 8259 §7).
+pub struct Quoted<'a>(pub &'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_char('"')?;
+        for c in self.0.chars() {
+            match c {
+                '"' => f.write_str("\\\"")?,
+                '\\' => f.write_str("\\\\")?,
+                c if c < ' ' => write!(f, "\\u{:04x}", c as u32)?,
+                c => f.write_char(c)?,
+            }
+        }
+        f.write_char('"')
     }
-    w.u8(b'"');
+}
+
+/// Appends a string as [`Quoted`].
+pub fn put_string(w: &mut Writer<'_>, text: &str) {
+    // Writer remembers an overflow by itself.
+    let _ = write!(w, "{}", Quoted(text));
 }
 
 /// Appends bytes as base64 with its quotes: how `tlv8` and `data` travel.
