@@ -74,7 +74,7 @@ pub fn log(args: &Args) -> Result<(), Failure> {
 /// `qr`
 pub fn qr(args: &Args) -> Result<(), Failure> {
     let body = text(client(args).ask(Request::new("GET", "/qr"))?)?;
-    let qr: Qr = serde_json::from_slice(body.as_bytes()).map_err(|_| Failure::run("the daemon's answer is none"))?;
+    let qr = Qr::parse(&body).ok_or_else(|| Failure::run("the daemon's answer is none"))?;
     let style = if args.has("ascii") { Style::Ascii } else { Style::Blocks };
     let picture = draw(&qr.setup_uri, style).unwrap_or_default();
     print(&format!("{picture}\nsetup code {}   {}\n", qr.setup_code, qr.setup_uri))?;

@@ -4,6 +4,7 @@ use super::client::{Client, Request};
 use super::{Args, Failure, config_path, print};
 use crate::config::keys::MEMORY_KB;
 use crate::config::{AudioSource, Config, SnapshotSource, VideoSource};
+use crate::control::status;
 use std::fmt::Write;
 use std::io::{ErrorKind, Read};
 use std::net::{Ipv4Addr, TcpListener};
@@ -149,10 +150,6 @@ fn state_dir(dir: &Path) -> Finding {
 
 /// Whether the daemon runs, and what it has to say.
 fn daemon(socket: &Path) -> (bool, Vec<Finding>) {
-    #[derive(serde::Deserialize)]
-    struct Warnings {
-        warnings: Vec<String>,
-    }
     let place = socket.display();
     let Ok(body) = Client::new(socket.into()).ask(Request::new("GET", "/status")) else {
         let dir = socket.parent().filter(|dir| !dir.as_os_str().is_empty());
@@ -162,11 +159,10 @@ fn daemon(socket: &Path) -> (bool, Vec<Finding>) {
         };
     };
     let mut text = String::new();
-    let read = body.take(1 << 20).read_to_string(&mut text);
+    // What cannot be read has no warnings.
+    let _ = body.take(1 << 20).read_to_string(&mut text);
     let mut findings = vec![fine(format!("control.socket: a daemon is running at {place}"))];
-    if let (Ok(_), Ok(said)) = (read, serde_json::from_str::<Warnings>(&text)) {
-        findings.extend(said.warnings.into_iter().map(missing));
-    }
+    let _ = status::warnings(&text, &mut |warning| findings.push(missing(warning.to_owned())));
     (true, findings)
 }
 

@@ -1,6 +1,7 @@
 //! A client of the control socket: one blocking HTTP/1.1 request a connection.
 
 use super::Failure;
+use crate::wire::json::read::read_fields;
 use std::io::{BufRead, BufReader, Error, ErrorKind, Read, Result, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -90,13 +91,14 @@ impl Client {
 }
 
 fn refusal(status: u16, body: &str) -> String {
-    #[derive(serde::Deserialize)]
-    struct Body {
-        error: String,
-    }
-    match serde_json::from_str::<Body>(body) {
-        Ok(body) => body.error,
-        Err(_) => format!("the daemon refuses with status {status}"),
+    let mut error = None;
+    let read = read_fields(body.as_bytes(), &["error"], &mut |_, value| {
+        error = value.text().map(String::from);
+        Ok(())
+    });
+    match (read, error) {
+        (Ok(()), Some(error)) => error,
+        _ => format!("the daemon refuses with status {status}"),
     }
 }
 

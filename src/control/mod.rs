@@ -11,6 +11,8 @@ pub mod status;
 
 use crate::io::runtime::Signal;
 use crate::time::Instant;
+use crate::wire::json::Quoted;
+use crate::wire::json::read::read_fields;
 pub use request::Call;
 pub use status::Status;
 use std::future::Future;
@@ -72,7 +74,7 @@ pub enum Chunk {
 }
 
 /// The body of `GET /qr`.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Qr {
     /// `X-HM://…`
     pub setup_uri: String,
@@ -80,4 +82,27 @@ pub struct Qr {
     pub setup_code: String,
     /// Whether somebody has paired: then the code is of no use until a reset.
     pub paired: bool,
+}
+
+impl Qr {
+    /// The body.
+    pub fn json(&self) -> String {
+        let Qr { setup_uri, setup_code, paired } = self;
+        format!("{{\"setup_uri\":{},\"setup_code\":{},\"paired\":{paired}}}", Quoted(setup_uri), Quoted(setup_code))
+    }
+
+    /// Reads the body; `None` when it is another one.
+    pub fn parse(body: &str) -> Option<Self> {
+        let mut qr = Qr::default();
+        let read = read_fields(body.as_bytes(), &["setup_uri", "setup_code", "paired"], &mut |name, value| {
+            let text = || value.text().map(String::from).ok_or_else(|| String::from("not a text"));
+            match name {
+                "setup_uri" => qr.setup_uri = text()?,
+                "setup_code" => qr.setup_code = text()?,
+                _ => qr.paired = value.truth() == Some(true),
+            }
+            Ok(())
+        });
+        (read.is_ok() && !qr.setup_uri.is_empty() && !qr.setup_code.is_empty()).then_some(qr)
+    }
 }

@@ -2,6 +2,8 @@
 
 use crate::config::Level;
 use crate::crypto::equal;
+use crate::wire::json::Value;
+use crate::wire::json::read::read_fields;
 
 /// Largest request, head and body together.
 pub const LARGEST: usize = 8 * 1024;
@@ -205,12 +207,13 @@ fn call(route: Route, query: &str, accepts_text: bool, body: &[u8]) -> Result<Ca
 
 /// `{"level": "debug"}`, or the bare word.
 fn level(body: &[u8]) -> Option<Level> {
-    #[derive(serde::Deserialize)]
-    struct Body {
-        level: Level,
-    }
     let text = core::str::from_utf8(body).ok()?.trim();
-    Level::named(text).or_else(|| serde_json::from_str::<Body>(text).ok().map(|body| body.level))
+    let mut level = Level::named(text);
+    if level.is_none() {
+        let named = |value: Value<'_>| value.text().and_then(Level::named).ok_or_else(|| "no level".into());
+        read_fields(text.as_bytes(), &["level"], &mut |_, value| named(value).map(|named| level = Some(named))).ok()?;
+    }
+    level
 }
 
 #[cfg(test)]

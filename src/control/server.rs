@@ -9,6 +9,7 @@ use super::{Answer, Call, Chunk, Chunks, Daemon, Media};
 use crate::config::Token;
 use crate::io::runtime::{Fd, now, or, sleep_until, sleep_until_some};
 use crate::time::Duration;
+use crate::wire::json::Quoted;
 use std::cell::Cell;
 use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::net::{TcpListener, TcpStream};
@@ -131,10 +132,7 @@ where
         Call::Status { text: true } => {
             return reply(&stream, 200, "text/plain; charset=utf-8", "", daemon.status().to_string().as_bytes()).await;
         }
-        Call::Status { text: false } => match serde_json::to_vec(&daemon.status()) {
-            Ok(json) => Answer::Json(json),
-            Err(error) => Answer::Refused(500, error.to_string()),
-        },
+        Call::Status { text: false } => Answer::Json(daemon.status().json().into_bytes()),
         Call::Log(level) => {
             log::set_max_level(level.0);
             Answer::Done
@@ -204,18 +202,13 @@ where
     T: AsFd,
     for<'a> &'a T: Read + Write,
 {
-    #[derive(serde::Serialize)]
-    struct Body<'a> {
-        error: &'a str,
-    }
-    let mut body = serde_json::to_vec(&Body { error: &refusal.text }).unwrap_or_default();
-    body.push(b'\n');
+    let body = format!("{{\"error\":{}}}\n", Quoted(&refusal.text));
     let more = match refusal.status {
         401 => "WWW-Authenticate: Bearer\r\n".into(),
         405 => format!("Allow: {}\r\n", refusal.allow),
         _ => String::new(),
     };
-    reply(stream, refusal.status, "application/json", &more, &body).await
+    reply(stream, refusal.status, "application/json", &more, body.as_bytes()).await
 }
 
 async fn reply<T>(stream: &Fd<T>, status: u16, media: &str, more: &str, body: &[u8]) -> Result<()>

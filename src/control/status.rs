@@ -1,10 +1,11 @@
 //! The figures of `GET /status`, and how a person reads them.
 
-use serde::Serialize;
-use std::fmt;
+use crate::wire::json::Quoted;
+use crate::wire::json::read::{self, Event, Next};
+use std::fmt::{self, Write};
 
 /// Everything that the daemon says about itself.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Status {
     /// The program's version.
     pub version: &'static str,
@@ -53,7 +54,7 @@ pub struct Status {
 }
 
 /// The one recording.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Recording {
     /// Whether a hub takes one now.
     pub active: bool,
@@ -68,7 +69,7 @@ pub struct Recording {
 }
 
 /// The prebuffer.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Prebuffer {
     /// Seconds held.
     pub held_s: f32,
@@ -79,7 +80,7 @@ pub struct Prebuffer {
 }
 
 /// Motion.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Motion {
     /// Now.
     pub on: bool,
@@ -94,7 +95,7 @@ pub struct Motion {
 }
 
 /// The stream.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Source {
     /// `video.source`, without passwords.
     pub spec: String,
@@ -112,6 +113,129 @@ pub struct Source {
     pub gop_s: f32,
     /// Codec and rate of the sound, `none` without.
     pub audio: String,
+}
+
+/// A JSON object that is being written: one call for each key, in order.
+struct Object<'o>(&'o mut String);
+
+impl Object<'_> {
+    /// `write` adds the keys.
+    fn of(out: &mut String, write: impl FnOnce(&mut Object<'_>)) {
+        out.push('{');
+        write(&mut Object(out));
+        out.push('}');
+    }
+
+    fn key(&mut self, key: &str) -> &mut String {
+        if !self.0.ends_with('{') {
+            self.0.push(',');
+        }
+        let _ = write!(self.0, "\"{key}\":");
+        self.0
+    }
+
+    /// What is JSON as it is printed: numbers and truth values.
+    fn plain(&mut self, key: &str, value: &dyn fmt::Display) {
+        // Writing to a String cannot fail.
+        let _ = write!(self.key(key), "{value}");
+    }
+
+    fn text(&mut self, key: &str, text: &str) {
+        self.plain(key, &Quoted(text));
+    }
+
+    fn number(&mut self, key: &str, number: u32) {
+        self.plain(key, &number);
+    }
+
+    fn decimal(&mut self, key: &str, number: f32) {
+        self.plain(key, &Decimal::<3>(number));
+    }
+
+    fn object(&mut self, key: &str, write: impl FnOnce(&mut Object<'_>)) {
+        Object::of(self.key(key), write);
+    }
+}
+
+impl Status {
+    /// The body of `GET /status`.
+    pub fn json(&self) -> String {
+        let mut out = String::new();
+        Object::of(&mut out, |o| {
+            o.text("version", self.version);
+            o.text("name", &self.name);
+            o.text("state", self.state);
+            o.plain("paired", &self.paired);
+            o.number("pairings", self.pairings);
+            o.number("controllers", self.controllers);
+            o.plain("camera_active", &self.camera_active);
+            o.plain("recording_armed", &self.recording_armed);
+            o.object("recording", |o| {
+                o.plain("active", &self.recording.active);
+                o.number("stream", self.recording.stream);
+                o.number("fragments", self.recording.fragments);
+                o.number("since_s", self.recording.since_s);
+                o.text("hub", &self.recording.hub);
+            });
+            o.number("live_sessions", self.live_sessions);
+            o.number("data_streams", self.data_streams);
+            o.object("prebuffer", |o| {
+                o.decimal("held_s", self.prebuffer.held_s);
+                o.decimal("capacity_s", self.prebuffer.capacity_s);
+                o.number("bytes", self.prebuffer.bytes);
+            });
+            o.number("frames", self.frames);
+            o.plain("bytes", &self.bytes);
+            o.number("evictions", self.evictions);
+            o.number("resyncs", self.resyncs);
+            o.object("motion", |o| {
+                o.plain("on", &self.motion.on);
+                o.text("mode", self.motion.mode);
+                o.decimal("baseline", self.motion.baseline);
+                o.decimal("level", self.motion.level);
+                o.decimal("threshold", self.motion.threshold);
+            });
+            o.object("source", |o| {
+                o.text("spec", &self.source.spec);
+                o.text("state", self.source.state);
+                o.number("width", self.source.width);
+                o.number("height", self.source.height);
+                o.decimal("fps", self.source.fps);
+                o.number("bitrate_kbps", self.source.bitrate_kbps);
+                o.decimal("gop_s", self.source.gop_s);
+                o.text("audio", &self.source.audio);
+            });
+            o.number("uptime_s", self.uptime_s);
+            o.number("rss_kb", self.rss_kb);
+            o.number("threads", self.threads);
+            let out = o.key("warnings");
+            out.push('[');
+            for (n, warning) in self.warnings.iter().enumerate() {
+                let _ = write!(out, "{}{}", if n > 0 { "," } else { "" }, Quoted(warning));
+            }
+            out.push(']');
+        });
+        out
+    }
+}
+
+/// Tells `found` each warning of a [`Status`] in JSON.
+///
+/// # Errors
+/// When it is none.
+pub fn warnings(json: &str, found: &mut dyn FnMut(&str)) -> Result<(), serde_json::Error> {
+    let mut depth = 0;
+    read::read(json.as_bytes(), &mut |event| {
+        match event {
+            Event::Object | Event::Array => depth += 1,
+            Event::End => depth -= 1,
+            Event::Key("warnings") => {}
+            Event::Key(_) => return Ok(Next::Over),
+            Event::Value(value) if depth == 2 => value.text().into_iter().for_each(&mut *found),
+            Event::Value(_) | Event::Null => {}
+        }
+        Ok(Next::Into)
+    })
 }
 
 /// A time as people say it: `3 d 4 h`, `12 min 5 s`.
@@ -281,7 +405,7 @@ mod tests {
 
     #[test]
     fn json_has_every_section() {
-        let json = serde_json::to_value(Status::default()).expect("JSON");
+        let json: serde_json::Value = serde_json::from_str(&Status::default().json()).expect("JSON");
         for key in
             ["recording", "prebuffer", "motion", "source", "warnings", "uptime_s", "rss_kb", "threads", "evictions"]
         {

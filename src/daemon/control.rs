@@ -128,10 +128,7 @@ impl Daemon for Control {
                     setup_code: accessory.identity.setup_code.as_str().into(),
                     paired: accessory.is_paired(),
                 };
-                match serde_json::to_vec(&qr) {
-                    Ok(json) => Answer::Json(json),
-                    Err(e) => Answer::Refused(500, e.to_string()),
-                }
+                Answer::Json(qr.json().into_bytes())
             }
             Call::Identify => {
                 effects::identify(shared, Cause::Control);
