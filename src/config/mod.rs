@@ -4,11 +4,13 @@
 
 pub mod keys;
 mod place;
+mod read;
 pub mod sources;
 pub mod values;
 
+use crate::wire::json;
 use place::Place;
-use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
+use read::Reading;
 pub use sources::*;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -23,8 +25,7 @@ pub const DEFAULT_SOCKET: &str = "/run/hksvd.sock";
 const LARGEST: u64 = 64 * 1024;
 
 /// Everything that can be configured; [`keys::KEYS`] describes each field. `Debug` shows no secret.
-#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// `name`
     pub name: Name,
@@ -39,7 +40,6 @@ pub struct Config {
     /// `control.…`
     pub control: Control,
     /// `memory_kb`
-    #[serde(deserialize_with = "range::<_, _, 768, 131_072>")]
     pub memory_kb: u32,
     /// `video.…`
     pub video: Video,
@@ -60,22 +60,18 @@ pub struct Config {
 }
 
 /// HomeKit's network side.
-#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Hap {
     /// `hap.port`; 0: any free one
-    #[serde(deserialize_with = "range::<_, _, 0, 65_535>")]
     pub port: u16,
     /// `hap.interfaces`; empty: all but loopback
-    #[serde(deserialize_with = "interfaces")]
     pub interfaces: Vec<Interface>,
     /// `hap.mdns`
     pub mdns: bool,
 }
 
 /// The control interface.
-#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Control {
     /// `control.socket`
     pub socket: SocketPath,
@@ -86,60 +82,51 @@ pub struct Control {
 }
 
 /// The video stream.
-#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Video {
     /// `video.live_source`
     pub live_source: Option<LiveSource>,
     /// `video.source`; `None`: look for what the camera has
     pub source: Option<VideoSource>,
     /// `video.fps`
-    #[serde(deserialize_with = "range::<_, _, 1, 60>")]
     pub fps: u8,
 }
 
 /// The sound.
-#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Audio {
     /// `audio.source`
     pub source: AudioSource,
     /// `audio.codec`
     pub codec: AudioCodec,
     /// `audio.rate_hz`
-    #[serde(deserialize_with = "rate_hz")]
     pub rate_hz: u32,
     /// `audio.silent_track`
     pub silent_track: bool,
 }
 
 /// Still pictures.
-#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Snapshot {
     /// `snapshot.source`
     pub source: SnapshotSource,
 }
 
 /// Talk-back.
-#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Speaker {
     /// `speaker.sink`
     pub sink: SpeakerSink,
 }
 
 /// Motion.
-#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Motion {
     /// `motion.mode`
     pub mode: MotionMode,
     /// `motion.sensitivity`
-    #[serde(deserialize_with = "range::<_, _, 0, 100>")]
     pub sensitivity: u8,
     /// `motion.hold_s`
-    #[serde(deserialize_with = "range::<_, _, 1, 3_600>")]
     pub hold_s: u16,
     /// `motion.onvif_url`
     pub onvif_url: Option<Url>,
@@ -155,16 +142,14 @@ pub struct Doorbell {
 }
 
 /// The lights.
-#[derive(Debug, Clone, PartialEq, Default, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Led {
     /// `led.status`
     pub status: Option<StatusLight>,
 }
 
 /// Commands to run.
-#[derive(Debug, Clone, PartialEq, Default, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Hooks {
     /// `hooks.night_vision`
     pub night_vision: Option<Command>,
@@ -239,47 +224,6 @@ impl Default for Motion {
     }
 }
 
-fn rate_hz<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
-    let rate: u32 = range::<_, _, 1, 192_000>(from)?;
-    match keys::RATES_HZ.contains(&rate) {
-        true => Ok(rate),
-        false => Err(de::Error::custom("must be one of 8000, 16000, 24000, 32000, 44100, 48000")),
-    }
-}
-
-fn interfaces<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Interface>, D::Error> {
-    let names: Vec<Interface> = Vec::deserialize(from)?;
-    match names.len() > 8 {
-        true => Err(de::Error::custom("must be at most 8 names")),
-        false => Ok(names),
-    }
-}
-
-impl<'de> Deserialize<'de> for Doorbell {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        #[derive(serde::Deserialize, Default)]
-        #[serde(default, deny_unknown_fields)]
-        struct Keys {
-            button: Option<Button>,
-        }
-        struct Either;
-        impl<'de> Visitor<'de> for Either {
-            type Value = Doorbell;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("true, false or an object")
-            }
-            fn visit_bool<E: de::Error>(self, present: bool) -> Result<Doorbell, E> {
-                Ok(Doorbell { present, button: None })
-            }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Doorbell, A::Error> {
-                let keys = Keys::deserialize(de::value::MapAccessDeserializer::new(map))?;
-                Ok(Doorbell { present: keys.button.is_some(), button: keys.button })
-            }
-        }
-        from.deserialize_any(Either)
-    }
-}
-
 /// What is wrong with a configuration, and where: `FILE:12:15: video.fsp: unknown key, …`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -310,24 +254,6 @@ impl Problem {
             // The parser's own place: the token before it is the one that was still right.
             let place = Place { line: error.line(), column: error.column().max(1), ..place };
             return Problem::at(place, format!("not JSON: {said}"));
-        }
-        if said.starts_with("unknown field") {
-            let what = keys::unknown(&place.key);
-            return Problem::at(place, what);
-        }
-        if said.starts_with("duplicate field") {
-            return Problem::at(place, "stands here a second time");
-        }
-        if said.starts_with("invalid ") {
-            // Only what was expected: the value may be somebody's setup code, written as a number.
-            let expected = said.rsplit_once(", expected ").map_or("something else", |(_, expected)| expected);
-            let expected = match expected {
-                "a boolean" => "true or false",
-                "a sequence" => "an array",
-                struct_name if struct_name.starts_with("struct ") => "an object",
-                other => other,
-            };
-            return Problem::at(place, format!("wrong type, expected {expected}"));
         }
         Problem::at(place, said)
     }
@@ -362,8 +288,10 @@ impl Config {
     /// # Errors
     /// The first thing that is wrong, with its place.
     pub fn parse(text: &str) -> Result<Self, Problem> {
-        let config: Config =
-            serde_json::from_slice(text.as_bytes()).map_err(|error| Problem::from_json(text, &error))?;
+        let mut reading = Reading::default();
+        json::read::read(text.as_bytes(), &mut |event| reading.handle(event))
+            .map_err(|error| Problem::from_json(text, &error))?;
+        let config = reading.config;
         if let Some(listen) = config.control.listen
             && !listen.is_loopback()
             && config.control.token.is_none()
@@ -483,45 +411,94 @@ mod tests {
         assert_eq!(Config::parse("{}"), Ok(Config::default()));
     }
 
-    #[test]
-    fn the_table_and_the_types_agree_on_names() {
-        // serde names the fields it knows: the table must have the same.
-        for section in
-            ["", "hap", "control", "video", "audio", "snapshot", "speaker", "motion", "doorbell", "led", "hooks"]
-        {
-            let text = match section {
-                "" => "{\"?\":1}".to_string(),
-                _ => format!("{{\"{section}\":{{\"?\":1}}}}"),
-            };
-            let said = serde_json::from_str::<Config>(&text).expect_err("unknown").to_string();
-            let mut known: Vec<&str> = said.split('`').skip(3).step_by(2).collect();
-            let mut table: Vec<&str> = keys::KEYS
-                .iter()
-                .filter(|key| section.is_empty() || key.section() == section)
-                .map(|key| if section.is_empty() && !key.section().is_empty() { key.section() } else { key.name() })
-                .collect();
-            known.sort();
-            table.sort();
-            table.dedup();
-            assert_eq!(known, table, "section {section:?}: {said}");
+    /// For each key a value that is not its default.
+    const OTHERS: &[(&str, &str)] = &[
+        ("name", "\"Door\""),
+        ("setup_code", "\"031-45-154\""),
+        ("state_dir", "\"/x\""),
+        ("log", "\"warn\""),
+        ("hap.port", "7"),
+        ("hap.interfaces", "[\"lo\", \"eth0\"]"),
+        ("hap.mdns", "false"),
+        ("control.socket", "\"/x\""),
+        ("control.listen", "\"127.0.0.1:7\""),
+        ("control.token", "\"12345678\""),
+        ("memory_kb", "1000"),
+        ("video.live_source", "\"raptor:sub\""),
+        ("video.source", "\"demo\""),
+        ("video.fps", "7"),
+        ("audio.source", "\"none\""),
+        ("audio.codec", "\"opus\""),
+        ("audio.rate_hz", "8000"),
+        ("audio.silent_track", "true"),
+        ("snapshot.source", "\"file:x\""),
+        ("speaker.sink", "\"raptor\""),
+        ("motion.mode", "\"api\""),
+        ("motion.sensitivity", "7"),
+        ("motion.hold_s", "7"),
+        ("motion.onvif_url", "\"http://x\""),
+        ("doorbell.button", "\"sysfs:1\""),
+        ("led.status", "\"sysfs:1\""),
+        ("hooks.night_vision", "\"x\""),
+        ("hooks.camera_active", "\"x\""),
+        ("hooks.keyframe", "\"x\""),
+    ];
+
+    fn with(path: &str, value: &str) -> String {
+        match path.split_once('.') {
+            Some((section, name)) => format!("{{\"{section}\": {{\"{name}\": {value}}}}}"),
+            None => format!("{{\"{path}\": {value}}}"),
         }
+    }
+
+    #[test]
+    fn every_key_of_the_table_sets_a_value_of_its_own() {
+        let paths: Vec<&str> = OTHERS.iter().map(|(path, _)| *path).collect();
+        let table: Vec<&str> = keys::KEYS.iter().map(|key| key.path).collect();
+        assert_eq!(paths, table);
+        let mut configs = vec![Config::default()];
+        for (path, value) in OTHERS {
+            let config = Config::parse(&with(path, value)).expect(path);
+            assert!(!configs.contains(&config), "{path}");
+            configs.push(config);
+        }
+        assert!(format!("{:?}", configs[1]).contains("name: Name(\"Door\")"));
+        assert_eq!(configs[6].hap.interfaces, ["lo", "eth0"].map(|name| Interface(name.into())));
+    }
+
+    #[test]
+    fn values_of_another_type_are_refused_for_every_key() {
+        for key in keys::KEYS {
+            let others: &[&str] = match key.kind {
+                keys::Kind::Switch => &["1", "\"x\"", "[]", "{}", "null"],
+                keys::Kind::List(_) => &["1", "\"x\"", "true", "{}", "null", "[1]", "[[]]", "[null]"],
+                keys::Kind::Integer(..) | keys::Kind::Number(_) => &["true", "\"x\"", "[]", "{}", "null", "1.5"],
+                _ => &["true", "1", "[]", "{}"],
+            };
+            for other in others {
+                let said = refused(&with(key.path, other));
+                assert!(said.contains(&format!("{}: wrong type, expected ", key.path)), "{said}");
+            }
+            if matches!(key.kind, keys::Kind::Text(_) | keys::Kind::Pattern(_) | keys::Kind::Choice(_)) {
+                let nullable = Config::parse(&with(key.path, "null")).is_ok();
+                assert_eq!(nullable, key.default == "null", "{}", key.path);
+            }
+        }
+        let nine = format!("[{}]", ["\"lo\""; 9].join(", "));
+        assert!(refused(&with("hap.interfaces", &nine)).ends_with("hap.interfaces: must be at most 8 names"));
     }
 
     #[test]
     fn bounds_of_the_table_are_the_bounds_of_the_types() {
         for key in keys::KEYS {
             let keys::Kind::Integer(least, most) = key.kind else { continue };
-            let with = |value: i64| match key.section() {
-                "" => format!("{{\"{}\": {value}}}", key.name()),
-                section => format!("{{\"{section}\": {{\"{}\": {value}}}}}", key.name()),
-            };
             for (value, fits) in [
                 (i64::from(least), true),
                 (i64::from(most), true),
                 (i64::from(least) - 1, false),
                 (i64::from(most) + 1, false),
             ] {
-                assert_eq!(Config::parse(&with(value)).is_ok(), fits, "{} {value}", key.path);
+                assert_eq!(Config::parse(&with(key.path, &value.to_string())).is_ok(), fits, "{} {value}", key.path);
             }
         }
     }

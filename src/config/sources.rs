@@ -1,24 +1,8 @@
 //! Where things come from and go to: sources, sinks, pins and commands of the configuration.
 
-use super::values::{Text, TextVisitor, deserialize_text, path};
-use serde::de::{Deserialize, Deserializer};
+use super::values::{Text, path};
 use std::fmt;
-use std::marker::PhantomData;
 use std::path::PathBuf;
-
-deserialize_text!(
-    VideoSource,
-    LiveSource,
-    AudioSource,
-    AudioCodec,
-    SnapshotSource,
-    SpeakerSink,
-    MotionMode,
-    Button,
-    StatusLight,
-    Command,
-    Url
-);
 
 /// One of the streams of the firmware's streamer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

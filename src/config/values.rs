@@ -1,8 +1,6 @@
 //! The values that may stand in the configuration: a value that exists has been checked.
 
-use serde::de::{self, Deserialize, Deserializer, Visitor};
 use std::fmt;
-use std::marker::PhantomData;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
@@ -13,31 +11,6 @@ pub(super) trait Text: Sized {
     /// The value, or why the text is none. The text itself is not repeated: it may be a secret.
     fn parse(text: &str) -> Result<Self, String>;
 }
-
-pub(super) struct TextVisitor<T>(pub(super) PhantomData<T>);
-
-impl<T: Text> Visitor<'_> for TextVisitor<T> {
-    type Value = T;
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(T::EXPECTED)
-    }
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
-        T::parse(text).map_err(E::custom)
-    }
-}
-
-macro_rules! deserialize_text {
-    ($($type:ty),*) => { $(
-        impl<'de> Deserialize<'de> for $type {
-            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-                from.deserialize_str(TextVisitor::<$type>(PhantomData))
-            }
-        }
-    )* };
-}
-pub(super) use deserialize_text;
-
-deserialize_text!(Name, SetupCode, FilePath, SocketPath, Level, Interface, Listen, Token);
 
 /// The accessory's name: 1 to 58 bytes, so that the network's copy with four digits behind it still
 /// fits a DNS label (RFC 1035 §2.3.4), without control characters.
@@ -236,38 +209,6 @@ impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Token(…)")
     }
-}
-
-struct RangeVisitor<T> {
-    least: u32,
-    most: u32,
-    kind: PhantomData<T>,
-}
-
-impl<T: TryFrom<u64>> Visitor<'_> for RangeVisitor<T> {
-    type Value = T;
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a whole number from {} to {}", self.least, self.most)
-    }
-    fn visit_u64<E: de::Error>(self, value: u64) -> Result<T, E> {
-        let wrong = || E::custom(format_args!("must be a whole number from {} to {}", self.least, self.most));
-        if !(u64::from(self.least)..=u64::from(self.most)).contains(&value) {
-            return Err(wrong());
-        }
-        T::try_from(value).map_err(|_| wrong())
-    }
-    fn visit_i64<E: de::Error>(self, value: i64) -> Result<T, E> {
-        self.visit_u64(u64::try_from(value).unwrap_or(u64::MAX))
-    }
-}
-
-/// A whole number within bounds, both included.
-pub(super) fn range<'de, D, T, const LEAST: u32, const MOST: u32>(from: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: TryFrom<u64>,
-{
-    from.deserialize_u64(RangeVisitor { least: LEAST, most: MOST, kind: PhantomData })
 }
 
 #[cfg(test)]
