@@ -4,6 +4,8 @@ pub mod disk;
 pub mod epoll;
 pub mod fork;
 pub mod lock;
+#[cfg(all(target_env = "musl", target_arch = "mips"))]
+mod name;
 pub mod net;
 pub mod pipe;
 pub mod proc;
