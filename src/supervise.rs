@@ -198,7 +198,7 @@ impl fmt::Display for Next<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.poll_timeout() {
             // Rounded: a moment has passed since it was set.
-            Some(due) => write!(f, "; next start in {} s", ((due - now()).as_millis() + 500) / 1_000),
+            Some(due) => write!(f, "; next start in {} s", (due - now() + Duration::from_millis(500)).as_secs()),
             None => Ok(()),
         }
     }

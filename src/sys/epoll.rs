@@ -72,7 +72,7 @@ impl Epoll {
     /// Waits for events until `timeout` (`None`: for ever) is over, rounded up to a millisecond, and
     /// hands them to `each`. A signal ends the wait early.
     pub fn wait(&self, timeout: Option<Duration>, mut each: impl FnMut(Event)) {
-        let ms = timeout.map_or(-1, |t| t.as_micros().div_ceil(1000).min(i32::MAX as u128) as libc::c_int);
+        let ms = timeout.map_or(-1, |t| (t.as_micros() as u64).div_ceil(1000).min(i32::MAX as u64) as libc::c_int);
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS];
         // SAFETY: `events` has room for as many as are asked for and outlives the call.
         let n = unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), EVENTS as libc::c_int, ms) };
