@@ -53,20 +53,25 @@ impl<'a> Writer<'a> {
 
     /// The next `n` bytes, zeroed; `None` (and full) when they do not fit.
     pub fn reserve(&mut self, n: usize) -> Option<&mut [u8]> {
+        let room = self.next(n)?;
+        room.fill(0);
+        Some(room)
+    }
+
+    /// The next `n` bytes with what happens to be in them.
+    fn next(&mut self, n: usize) -> Option<&mut [u8]> {
         if self.full || n > self.buf.len() - self.len {
             self.full = true;
             return None;
         }
         let at = self.len;
         self.len += n;
-        let room = &mut self.buf[at..at + n];
-        room.fill(0);
-        Some(room)
+        Some(&mut self.buf[at..at + n])
     }
 
     /// Appends bytes.
     pub fn bytes(&mut self, b: &[u8]) {
-        if let Some(room) = self.reserve(b.len()) {
+        if let Some(room) = self.next(b.len()) {
             room.copy_from_slice(b);
         }
     }
