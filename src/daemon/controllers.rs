@@ -1,5 +1,6 @@
 //! HAP connections: the sockets behind [`hap::connection::Connection`] and who may have one.
 
+use super::live::NoLiveViews;
 use super::shared::{Preparing, Shared};
 use super::{effects, streams};
 use crate::hap::accessory::{Accessory, Surroundings};
@@ -49,6 +50,7 @@ impl Controller {
                 now: now(),
                 random: &mut SystemRandom::new(),
                 data_streams: &mut Preparing(&self.shared),
+                live_views: &mut NoLiveViews,
             };
             let mut accessory = self.shared.accessory.borrow_mut();
             act(&mut self.connection.borrow_mut(), &mut accessory, &mut surroundings)
@@ -69,7 +71,7 @@ impl Controller {
 
     /// The picture it waits for.
     pub fn handle_snapshot(&self, picture: std::result::Result<Rc<[u8]>, Status>) {
-        self.with(|connection, _, _| connection.handle_snapshot(picture));
+        self.with(|connection, accessory, _| connection.handle_snapshot(picture, accessory));
     }
 
     /// Ends it once its request is answered.
@@ -101,7 +103,8 @@ impl Controller {
 
     fn seat(&self) -> Seat {
         let connection = self.connection.borrow();
-        let busy = self.shared.running.get().is_some_and(|r| r.connection == Some(self.id));
+        let records = self.shared.running.get().is_some_and(|r| r.connection == Some(self.id));
+        let busy = records || self.shared.accessory.borrow().state.has_live_view(self.id);
         Seat { connection: self.id, verified: connection.is_verified(), idle_since: connection.idle_since(), busy }
     }
 }

@@ -72,6 +72,8 @@ fn one(shared: &Rc<Shared>, effect: Effect) {
         Effect::StreamingAllowed(_) => shared.retain(),
         // The hooks and the status light come with buttons and LEDs.
         Effect::StatusLed(_) | Effect::NightVision(_) => {}
+        // None was ever set up.
+        Effect::EndLiveView { .. } | Effect::SoundChanged => {}
         Effect::Snapshot { connection, reason, .. } => {
             shared.executor.spawn(picture::answer(shared.clone(), connection, reason));
         }

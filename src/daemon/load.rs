@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::crypto::Random;
 use crate::hap::accessory::{Accessory, AccessoryConfig, Information};
+use crate::hap::camera_tlv::LiveAudioOffer;
 use crate::hap::database::Features;
 use crate::hap::pairing::{Identity, Pairings, Setup};
 use crate::hap::settings::StoredCamera;
@@ -79,6 +80,7 @@ fn shape(config: &Config, device_id: &str) -> AccessoryConfig {
             night_vision: config.hooks.night_vision.is_some(),
         },
         audio_rate_hz: config.audio.rate_hz,
+        live_audio: LiveAudioOffer::Both,
     }
 }
 

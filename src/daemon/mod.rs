@@ -9,6 +9,7 @@ mod control;
 mod controllers;
 mod effects;
 mod feed;
+mod live;
 mod load;
 mod memory;
 mod picture;

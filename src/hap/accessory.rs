@@ -1,10 +1,12 @@
 //! What all connections of the accessory share, and what they ask of the shell.
 
 use super::ConnectionId;
+use super::camera_tlv::LiveAudioOffer;
 use super::database::Features;
 use super::pairing::{Context, ControllerId, Identity, Pairings, Setup};
 use super::settings::StoredCamera;
 use super::state::State;
+use super::stream_tlv::{SelectedStream, SetupAnswer, SetupRequest};
 use crate::crypto::srp;
 use crate::crypto::{Random, SharedSecret};
 use crate::time::Instant;
@@ -81,6 +83,8 @@ pub struct AccessoryConfig {
     pub features: Features,
     /// Sample rate of its microphone in Hz, until the stream itself is seen.
     pub audio_rate_hz: u32,
+    /// At which rates live view can have sound.
+    pub live_audio: LiveAudioOffer,
 }
 
 /// A file of the store.
@@ -140,9 +144,18 @@ pub enum Effect {
     RecordingArmed(bool),
     /// Live views may be set up, or no longer.
     StreamingAllowed(bool),
-    /// Switch the status light.
+    /// End a live view: its connection or its pairing is gone, or it is not allowed any more. Hap has
+    /// forgotten it already.
+    EndLiveView {
+        /// On which service: 0 or 1.
+        view: u8,
+    },
+    /// Mute or volume of microphone or speaker: see [`State::microphone`] and [`State::speaker`].
+    SoundChanged,
+    /// Switch the status light: it is on while the camera is, unless it was switched off. Told at the
+    /// start, too.
     StatusLed(bool),
-    /// Switch night vision between automatic and off.
+    /// Switch night vision between automatic and off. Told at the start, too.
     NightVision(bool),
     /// Take a picture and give it to `handle_snapshot` of the connection.
     Snapshot {
@@ -157,12 +170,12 @@ pub enum Effect {
     },
 }
 
-/// Why a data stream could not be prepared.
+/// Why a data stream could not be prepared, or a live view not be set up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
-    /// Too many are prepared.
+    /// There are too many already.
     Busy,
-    /// It cannot be listened on any port.
+    /// It failed: no port could be opened, or the camera cannot do what is asked.
     Error,
 }
 
@@ -181,6 +194,26 @@ pub trait DataStreams {
     ) -> Result<(u16, [u8; 32]), Refusal>;
 }
 
+/// Sends live views. `view` is the service that one runs on, 0 or 1. Hap sees to it that only the
+/// connection that set a live view up commands it, and in an order that makes sense.
+pub trait LiveViews {
+    /// Sets one up: binds its ports, draws its keys, and answers with [`SetupAnswer::Ready`]; any
+    /// other answer counts as [`Refusal::Error`] or, if it says so, as busy. It takes the place of
+    /// whatever the service had, should that not have been ended yet. It must end by itself, and
+    /// [`State::live_view_ended`] be called, if it is not started within 30 s.
+    ///
+    /// # Errors
+    /// When it cannot be set up: the controller is told.
+    fn set_up(&mut self, connection: ConnectionId, view: u8, request: &SetupRequest) -> Result<SetupAnswer, Refusal>;
+
+    /// Carries out a command: one start, then any others, at last an end, whose result counts for
+    /// nothing: the live view is over. Do not call [`State::live_view_ended`] for it.
+    ///
+    /// # Errors
+    /// When it cannot be done: the write fails, and the live view stays as it was.
+    fn select(&mut self, connection: ConnectionId, view: u8, selected: &SelectedStream) -> Result<(), Refusal>;
+}
+
 /// What a connection needs from outside.
 pub struct Surroundings<'a> {
     /// The time.
@@ -189,6 +222,8 @@ pub struct Surroundings<'a> {
     pub random: &'a mut dyn Random,
     /// The data streams.
     pub data_streams: &'a mut dyn DataStreams,
+    /// The live views.
+    pub live_views: &'a mut dyn LiveViews,
 }
 
 /// The accessory: all that its connections share.
@@ -216,7 +251,7 @@ impl Accessory {
         setup: Setup,
         camera: Option<StoredCamera>,
     ) -> Self {
-        let state = State::new(config.information.clone(), config.features, config.audio_rate_hz, camera);
+        let state = State::new(config, camera);
         Accessory { identity, pairings, setup, state, pairings_epoch: 0, large_buffers: 0 }
     }
 

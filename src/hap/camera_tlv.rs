@@ -76,11 +76,37 @@ pub const RECORDING_AAC_LC: u8 = 0;
 /// AAC-ELD in the table of characteristic 207.
 pub const RECORDING_AAC_ELD: u8 = 1;
 
+/// At which sample rates live view has sound: always Opus. There is no offer of nothing, because live
+/// view does not start without an audio codec, even with a camera that has no microphone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum LiveAudioOffer {
+    /// 16 and 24 kHz: what controllers expect.
+    #[default]
+    Both,
+    /// 16 kHz.
+    Only16kHz,
+    /// 24 kHz.
+    Only24kHz,
+}
+
+impl LiveAudioOffer {
+    /// The codes of the rates in 115 and 117, see [`stream_rate_code`].
+    pub const fn rates(self) -> &'static [u8] {
+        match self {
+            LiveAudioOffer::Both => &[1, 2],
+            LiveAudioOffer::Only16kHz => &[1],
+            LiveAudioOffer::Only24kHz => &[2],
+        }
+    }
+}
+
 /// Everything the camera offers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Offer {
-    /// Live view.
+    /// Video of live view.
     pub stream_video: VideoOffer<'static>,
+    /// Sound of live view.
+    pub stream_audio: LiveAudioOffer,
     /// Recording.
     pub recording_video: VideoOffer<'static>,
     /// The one sample rate that the audio source delivers, in Hz: what is recorded is what comes.
@@ -107,6 +133,7 @@ impl Offer {
         const LEVELS: &[Level] = &[Level::L4_0];
         Offer {
             stream_video: VideoOffer { profiles: MAIN, levels: LEVELS, sizes: SIZES },
+            stream_audio: LiveAudioOffer::Both,
             recording_video: VideoOffer { profiles: MAIN_OR_HIGH, levels: LEVELS, sizes: RECORDING_SIZES },
             recording_audio_rate_hz,
             prebuffer_ms: 4000,
@@ -120,10 +147,9 @@ impl Offer {
         put_video(w, &self.stream_video, true);
     }
 
-    /// Appends the value of 115, SupportedAudioStreamConfiguration: Opus at 16 and 24 kHz, no comfort
-    /// noise. Live view does not start without an audio codec, so it stands there in any case.
+    /// Appends the value of 115, SupportedAudioStreamConfiguration: Opus, no comfort noise.
     pub fn put_stream_audio(&self, w: &mut Writer<'_>) {
-        put_audio(w, &[AudioOffer { codec: STREAM_OPUS, rates: &[1, 2] }]);
+        put_audio(w, &[AudioOffer { codec: STREAM_OPUS, rates: self.stream_audio.rates() }]);
         tlv8::put_u8(w, 0x02, 0);
     }
 

@@ -235,10 +235,12 @@ impl Connection {
         }
     }
 
-    /// The picture of [`Effect::Snapshot`], or why there is none. Ignored when it comes too late.
-    pub fn handle_snapshot(&mut self, picture: Result<Rc<[u8]>, Status>) {
+    /// The picture of [`Effect::Snapshot`], or why there is none. Ignored when it comes too late, and
+    /// not sent when the camera was switched off while it was taken.
+    pub fn handle_snapshot(&mut self, picture: Result<Rc<[u8]>, Status>, acc: &Accessory) {
         if matches!(self.activity, Activity::Snapshot { .. }) {
             self.send(match picture {
+                Ok(_) if !acc.state.streaming_allowed() => Reply::status(207, Status::NotAllowedNow),
                 Ok(picture) => Reply::jpeg(picture),
                 Err(status) => Reply::status(207, status),
             });
@@ -431,6 +433,7 @@ impl Connection {
                 };
                 let caller = super::routes::Verified {
                     id: self.id,
+                    controller: &secure.controller,
                     admin: pairing.admin,
                     shared: &secure.shared,
                     subscriptions: &mut self.subscriptions,

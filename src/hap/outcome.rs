@@ -65,6 +65,7 @@ impl Accessory {
             }
             Then::Removed(_, id) => {
                 let own = controller == Some(&id[..]);
+                self.state.end_views_of_controller(&id);
                 self.state.effect(Effect::CloseController { id, except: Some(connection) });
                 own
             }

@@ -5,7 +5,7 @@ use super::accessory::{Accessory, Effect, Stored, Surroundings};
 use super::characteristics::{self, Timed};
 use super::events::Subscriptions;
 use super::outcome::{Outcome, Then};
-use super::pairing::{self, Context, Verify, VerifyOutcome};
+use super::pairing::{self, Context, ControllerId, Verify, VerifyOutcome};
 use super::reply::Reply;
 use super::resource;
 use super::state::Caller;
@@ -69,6 +69,7 @@ pub(super) fn find(method: &str, path: &str) -> Result<Endpoint, Unknown> {
 /// A verified controller that asks for something.
 pub(super) struct Verified<'a> {
     pub id: ConnectionId,
+    pub controller: &'a ControllerId,
     pub admin: bool,
     pub shared: &'a SharedSecret,
     pub subscriptions: &'a mut Subscriptions,
@@ -140,7 +141,13 @@ impl Accessory {
             Endpoint::ReadCharacteristics => characteristics::read(query, &self.state, by.subscriptions, by.id),
             Endpoint::Prepare => characteristics::prepare(body, s.now, by.timed),
             Endpoint::WriteCharacteristics => {
-                let mut caller = Caller { connection: by.id, shared: by.shared, data_streams: s.data_streams };
+                let mut caller = Caller {
+                    connection: by.id,
+                    controller: by.controller,
+                    shared: by.shared,
+                    data_streams: s.data_streams,
+                    live_views: s.live_views,
+                };
                 let (state, subscriptions) = (&mut self.state, by.subscriptions);
                 let reply = characteristics::write(body, by.admin, s.now, by.timed, state, subscriptions, &mut caller);
                 if self.state.take_unsaved() {

@@ -4,12 +4,16 @@
 use crate::controller::{Controller, Identity, Message, Transport};
 use hksvd::crypto::SharedSecret;
 use hksvd::hap::ConnectionId;
-use hksvd::hap::accessory::{Accessory, AccessoryConfig, DataStreams, Effect, Information, Refusal, Surroundings};
+use hksvd::hap::accessory::{
+    Accessory, AccessoryConfig, DataStreams, Effect, Information, LiveViews, Refusal, Surroundings,
+};
+use hksvd::hap::camera_tlv::LiveAudioOffer;
 use hksvd::hap::connection::{Close, Connection, TRANSMIT_BYTES_MIN};
 use hksvd::hap::database::Features;
 use hksvd::hap::pairing::{self, Pairings, Setup};
 use hksvd::hap::settings::StoredCamera;
 use hksvd::hap::setup_code::SetupCode;
+use hksvd::hap::stream_tlv::{Endpoint, SelectedStream, SetupAnswer, SetupRequest};
 use hksvd::hap::types::Status;
 use hksvd::io::random::SystemRandom;
 use hksvd::time::{Duration, Instant};
@@ -37,12 +41,45 @@ impl DataStreams for Streams {
     }
 }
 
+/// Sets up live views that send nothing; the keys are those of the controller.
+#[derive(Default)]
+pub struct Views {
+    /// Where it receives; nothing: where the controller does.
+    pub accessory: Option<Endpoint>,
+    pub refuse: Option<Refusal>,
+    /// What was asked, in order: connection and service first.
+    pub asked: Vec<String>,
+}
+
+impl LiveViews for Views {
+    fn set_up(&mut self, id: ConnectionId, view: u8, request: &SetupRequest) -> Result<SetupAnswer, Refusal> {
+        let Endpoint { address, video_port, audio_port } = request.controller;
+        self.asked.push(format!("{id}.{view} set up for {address} {video_port} {audio_port}"));
+        match self.refuse {
+            Some(refusal) => Err(refusal),
+            None => Ok(SetupAnswer::Ready {
+                session: request.session,
+                accessory: self.accessory.unwrap_or(request.controller),
+                video: request.video.clone(),
+                audio: request.audio.clone(),
+                video_ssrc: 439_041_101,
+                audio_ssrc: 1_432_778_632,
+            }),
+        }
+    }
+    fn select(&mut self, id: ConnectionId, view: u8, selected: &SelectedStream) -> Result<(), Refusal> {
+        self.asked.push(format!("{id}.{view} {:?}", selected.command));
+        self.refuse.map_or(Ok(()), Err)
+    }
+}
+
 /// The accessory and its shell.
 pub struct World {
     pub acc: Accessory,
     pub now: Instant,
     pub random: SystemRandom,
     pub streams: Streams,
+    pub views: Views,
     pub connections: BTreeMap<ConnectionId, (Connection, Vec<u8>)>,
     pub next: ConnectionId,
     /// What was asked of the shell, except for exponentiations and looks at events.
@@ -64,7 +101,7 @@ pub enum Store {
 
 pub fn config(features: Features) -> AccessoryConfig {
     let information = Information::new("Garden Camera", "hksvd", "hksvd-1", "A1B2C3D4", "1.0.0");
-    AccessoryConfig { information, features, audio_rate_hz: 32_000 }
+    AccessoryConfig { information, features, audio_rate_hz: 32_000, live_audio: LiveAudioOffer::Both }
 }
 
 impl World {
@@ -81,6 +118,7 @@ impl World {
             now: Instant::from_micros(1_000_000),
             random,
             streams: Streams::default(),
+            views: Views::default(),
             connections: BTreeMap::new(),
             next: 0,
             log: Vec::new(),
@@ -105,7 +143,12 @@ impl World {
         f: impl FnOnce(&mut Connection, &mut Accessory, &mut Surroundings<'_>) -> R,
     ) -> Option<R> {
         let (connection, _) = self.connections.get_mut(&id)?;
-        let mut s = Surroundings { now: self.now, random: &mut self.random, data_streams: &mut self.streams };
+        let mut s = Surroundings {
+            now: self.now,
+            random: &mut self.random,
+            data_streams: &mut self.streams,
+            live_views: &mut self.views,
+        };
         Some(f(connection, &mut self.acc, &mut s))
     }
 
@@ -196,7 +239,7 @@ impl World {
             }
             Effect::Snapshot { connection, .. } => {
                 if let Some(picture) = self.picture.clone() {
-                    self.on(connection, |c, _, _| c.handle_snapshot(picture));
+                    self.on(connection, |c, acc, _| c.handle_snapshot(picture, acc));
                 }
             }
             Effect::CloseAll { except } => {

@@ -3,14 +3,15 @@
 //! Every value that has events carries a counter of its changes and who wrote last. Connections
 //! compare the counters with those they have told, so there is no queue of events to overflow.
 
+mod live;
 mod write;
 
 use super::ConnectionId;
-use super::accessory::{DataStreams, Effect, Information, Stored};
-use super::camera_tlv::{DataStreamAnswer, Offer, SelectedRecording, recording_rate_code};
+use super::accessory::{AccessoryConfig, DataStreams, Effect, Information, LiveViews, Stored};
+use super::camera_tlv::{DataStreamAnswer, LiveAudioOffer, Offer, SelectedRecording, recording_rate_code};
 use super::database::{self, Features, Field, PLACES, Stream};
-use super::settings::{Settings, StoredCamera};
-use super::stream_tlv::{SelectedStream, SessionId, SetupAnswer, StreamingStatus};
+use super::pairing::ControllerId;
+use super::settings::{Settings, Sound, StoredCamera};
 use super::types::Status;
 use crate::crypto::{SharedSecret, sha512};
 use crate::wire::Writer;
@@ -49,10 +50,14 @@ pub(super) struct Change {
 pub struct Caller<'a> {
     /// The connection.
     pub connection: ConnectionId,
+    /// The controller at its other end.
+    pub controller: &'a ControllerId,
     /// The secret of its pair-verify.
     pub shared: &'a SharedSecret,
     /// Prepares data streams.
     pub data_streams: &'a mut dyn DataStreams,
+    /// Sets up live views.
+    pub live_views: &'a mut dyn LiveViews,
 }
 
 /// The live values.
@@ -66,12 +71,11 @@ pub struct State {
     /// Motion as the camera sees it; reported only while the camera is on.
     motion: bool,
     manually_disabled: bool,
-    /// Who set up a live view last, per stream.
-    setups: [Option<(ConnectionId, SessionId)>; 2],
+    live: live::Views,
     data_stream: Option<DataStreamAnswer>,
     changes: [Change; PLACES],
-    /// What the shell was told last.
-    told: Told,
+    /// What the shell was told last; nothing before the start.
+    told: Option<Told>,
     effects: VecDeque<Effect>,
 }
 
@@ -82,13 +86,16 @@ struct Told {
     armed: bool,
     streaming: bool,
     motion: bool,
+    status_led: bool,
+    night_vision: bool,
+    sound: [Sound; 2],
 }
 
 impl State {
     /// The state of a camera: `stored` is what the store kept, nothing at the first start. A stored
     /// selection that was made from another offer is dropped, and the configuration number rises when
     /// the database is another one than before.
-    pub fn new(information: Information, features: Features, audio_rate_hz: u32, stored: Option<StoredCamera>) -> Self {
+    pub fn new(config: &AccessoryConfig, stored: Option<StoredCamera>) -> Self {
         let first = stored.is_none();
         let stored = stored.unwrap_or_else(|| StoredCamera {
             configuration_number: 1,
@@ -97,20 +104,19 @@ impl State {
             settings: Settings::default(),
         });
         // What was seen last is a better guess than the configuration: `c#` stays as it is.
-        let rate_hz = stored.audio_rate_hz.unwrap_or(audio_rate_hz);
-        let told = Told { camera_active: true, armed: false, streaming: true, motion: false };
+        let rate_hz = stored.audio_rate_hz.unwrap_or(config.audio_rate_hz);
         let mut state = State {
-            information,
-            features,
-            offer: Offer::new(rate_hz, features.doorbell),
+            information: config.information.clone(),
+            features: config.features,
+            offer: Offer { stream_audio: config.live_audio, ..Offer::new(rate_hz, config.features.doorbell) },
             stored,
             unsaved: false,
             motion: false,
             manually_disabled: false,
-            setups: [None; 2],
+            live: live::Views::default(),
             data_stream: None,
             changes: [Change::default(); PLACES],
-            told,
+            told: None,
             effects: VecDeque::new(),
         };
         if first {
@@ -167,6 +173,16 @@ impl State {
         self.camera_active() && self.stored.settings.stream_active.contains(&true)
     }
 
+    /// Mute and volume of the microphone, for what is sent of it in live view.
+    pub fn microphone(&self) -> Sound {
+        self.stored.settings.microphone
+    }
+
+    /// Mute and volume of the speaker.
+    pub fn speaker(&self) -> Sound {
+        self.stored.settings.speaker
+    }
+
     /// What may be recorded now.
     pub fn recording_permission(&self) -> RecordingPermission {
         let settings = &self.stored.settings;
@@ -219,6 +235,13 @@ impl State {
         true
     }
 
+    /// Other sound is offered for live view from now on. What is known at the start belongs into
+    /// [`AccessoryConfig::live_audio`]: a change is told to controllers as another database.
+    pub fn set_live_audio(&mut self, offer: LiveAudioOffer) {
+        self.offer.stream_audio = offer;
+        self.offer_changed();
+    }
+
     /// The name under which the accessory is advertised changed: the characteristic follows.
     pub fn set_name(&mut self, name: &str) {
         self.information.set_name(name);
@@ -226,17 +249,9 @@ impl State {
 
     /// Back to the settings of a camera that was just paired.
     pub(super) fn forget_settings(&mut self) {
-        let before = core::mem::take(&mut self.stored.settings);
-        let now = &self.stored.settings;
-        let (indicator, night_vision) = (now.indicator, now.night_vision);
-        if before.indicator != indicator {
-            self.effect(Effect::StatusLed(indicator));
-        }
-        if before.night_vision != night_vision {
-            self.effect(Effect::NightVision(night_vision));
-        }
+        self.stored.settings = Settings::default();
         self.data_stream = None;
-        self.setups = [None; 2];
+        self.end_all_views();
         self.unsaved = true;
         self.settle();
     }
@@ -250,9 +265,7 @@ impl State {
 
     /// The connection is gone, and what it had set up.
     pub(super) fn forget_connection(&mut self, connection: ConnectionId) {
-        for setup in &mut self.setups {
-            setup.take_if(|(owner, _)| *owner == connection);
-        }
+        self.end_views_of_connection(connection);
     }
 
     /// Whether the settings changed since the last call: they must be stored before the controller
@@ -286,15 +299,23 @@ impl State {
         self.effect(Effect::Store { connection: None, what: Stored::Camera });
     }
 
-    /// Tells what follows from the settings, where it is not what was told last.
+    /// Tells what follows from the settings, where it is not what was told last. At the start that is
+    /// what the shell does not take for granted: a camera that is off, a recording that is armed, live
+    /// views that are not allowed, and in any case how light and night vision shall be.
     fn settle(&mut self) {
+        let settings = &self.stored.settings;
         let now = Told {
             camera_active: self.camera_active(),
             armed: self.recording_permission().armed(),
             streaming: self.streaming_allowed(),
             motion: self.motion_detected(),
+            status_led: settings.indicator && self.camera_active(),
+            night_vision: settings.night_vision,
+            sound: [settings.microphone, settings.speaker],
         };
-        let before = core::mem::replace(&mut self.told, now);
+        let start = Told { camera_active: true, armed: false, streaming: true, motion: false, ..now };
+        let first = self.told.is_none();
+        let before = self.told.replace(now).unwrap_or(start);
         if now.motion != before.motion {
             self.changed(Field::MotionDetected, None);
         }
@@ -307,11 +328,16 @@ impl State {
         if now.streaming != before.streaming {
             self.effect(Effect::StreamingAllowed(now.streaming));
         }
-        for stream in [Stream::First, Stream::Second] {
-            if !self.stream_allowed(stream) {
-                self.setups[stream as usize] = None;
-            }
+        if first || now.status_led != before.status_led {
+            self.effect(Effect::StatusLed(now.status_led));
         }
+        if first || now.night_vision != before.night_vision {
+            self.effect(Effect::NightVision(now.night_vision));
+        }
+        if now.sound != before.sound {
+            self.effect(Effect::SoundChanged);
+        }
+        self.end_views_not_allowed();
     }
 
     fn stream_allowed(&self, stream: Stream) -> bool {
@@ -391,18 +417,12 @@ impl State {
             Field::SerialNumber => json::put_string(w, &information.serial_number),
             Field::FirmwareRevision => json::put_string(w, &information.firmware_revision),
             Field::ProtocolVersion => json::put_string(w, "1.1.0"),
-            Field::StreamingStatus(_) => put_tlv(w, |w| StreamingStatus::Available.put(w)),
+            Field::StreamingStatus(stream) => put_tlv(w, |w| self.streaming_status(stream).put(w)),
             Field::SupportedVideoStreamConfiguration(_) => put_tlv(w, |w| offer.put_stream_video(w)),
             Field::SupportedAudioStreamConfiguration(_) => put_tlv(w, |w| offer.put_stream_audio(w)),
             Field::SupportedRtpConfiguration(_) => put_tlv(w, |w| offer.put_rtp(w)),
-            Field::SetupEndpoints(stream) => {
-                let answer = match self.setups[stream as usize] {
-                    Some((owner, session)) if owner == connection => SetupAnswer::Error(session),
-                    _ => SetupAnswer::Idle,
-                };
-                put_tlv(w, |w| answer.put(w));
-            }
-            Field::SelectedRtpStreamConfiguration(_) => put_tlv(w, SelectedStream::put_idle),
+            Field::SetupEndpoints(stream) => put_tlv(w, |w| self.put_setup_answer(stream, connection, w)),
+            Field::SelectedRtpStreamConfiguration(stream) => put_tlv(w, |w| self.put_selected_stream(stream, w)),
             Field::StreamActive(stream) => put_truth(w, settings.stream_active[stream as usize]),
             Field::MicrophoneMute => put_truth(w, settings.microphone.mute),
             Field::MicrophoneVolume => put_number(w, settings.microphone.volume),

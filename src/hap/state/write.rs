@@ -3,9 +3,8 @@
 use super::{Caller, State, TLV_MAX};
 use crate::hap::accessory::{Effect, Refusal};
 use crate::hap::camera_tlv::{DataStreamAnswer, SelectedRecording, parse_data_stream_setup};
-use crate::hap::database::{Field, Stream};
+use crate::hap::database::Field;
 use crate::hap::settings::{SELECTION_MAX, Selection, Settings, Sound};
-use crate::hap::stream_tlv::{SelectedStream, SetupRequest};
 use crate::hap::types::Status;
 use crate::wire::json::{self, Value};
 
@@ -44,26 +43,13 @@ impl State {
                 }
             }
             Field::PeriodicSnapshotsActive => self.switch(field, value, caller, |s| &mut s.periodic_snapshots)?,
-            Field::CameraOperatingModeIndicator => {
-                if self.switched(field, value, caller, |s| &mut s.indicator)? {
-                    self.effect(Effect::StatusLed(self.stored.settings.indicator));
-                }
-            }
-            Field::NightVision => {
-                if self.switched(field, value, caller, |s| &mut s.night_vision)? {
-                    self.effect(Effect::NightVision(self.stored.settings.night_vision));
-                }
-            }
+            Field::CameraOperatingModeIndicator => self.switch(field, value, caller, |s| &mut s.indicator)?,
+            Field::NightVision => self.switch(field, value, caller, |s| &mut s.night_vision)?,
             Field::RecordingActive => self.switch(field, value, caller, |s| &mut s.recording_active)?,
             Field::RecordingAudioActive => self.switch(field, value, caller, |s| &mut s.recording_audio)?,
             Field::SelectedCameraRecordingConfiguration => self.select(field, value, caller)?,
             Field::SetupEndpoints(stream) => self.set_up_endpoints(stream, value, caller)?,
-            Field::SelectedRtpStreamConfiguration(_) => {
-                let mut buf = [0; TLV_MAX];
-                SelectedStream::parse(tlv(value, &mut buf)?).map_err(|_| Status::InvalidValue)?;
-                // There is no live view that it could be about.
-                return Err(Status::InvalidValue);
-            }
+            Field::SelectedRtpStreamConfiguration(stream) => self.select_stream(stream, value, caller)?,
             Field::SetupDataStreamTransport => return self.set_up_data_stream(value, caller).map(Some),
             Field::Manufacturer
             | Field::Model
@@ -95,24 +81,12 @@ impl State {
         caller: &Caller<'_>,
         slot: impl FnOnce(&mut Settings) -> &mut bool,
     ) -> Result<(), Status> {
-        self.switched(field, value, caller, slot).map(|_| ())
-    }
-
-    /// Writes a truth value; whether it changed.
-    fn switched(
-        &mut self,
-        field: Field,
-        value: &Value<'_>,
-        caller: &Caller<'_>,
-        slot: impl FnOnce(&mut Settings) -> &mut bool,
-    ) -> Result<bool, Status> {
         let on = value.truth().ok_or(Status::InvalidValue)?;
         let slot = slot(&mut self.stored.settings);
-        let changed = core::mem::replace(slot, on) != on;
-        if changed {
+        if core::mem::replace(slot, on) != on {
             self.written(field, caller);
         }
-        Ok(changed)
+        Ok(())
     }
 
     fn volume(
@@ -150,18 +124,6 @@ impl State {
         self.settle();
     }
 
-    /// Live view does not exist yet: the answer that is read afterwards says "error".
-    fn set_up_endpoints(&mut self, stream: Stream, value: &Value<'_>, caller: &Caller<'_>) -> Result<(), Status> {
-        let mut buf = [0; TLV_MAX];
-        let tlv = tlv(value, &mut buf)?;
-        if !self.stream_allowed(stream) {
-            return Err(Status::NotAllowedNow);
-        }
-        let request = SetupRequest::parse(tlv).map_err(|_| Status::InvalidValue)?;
-        self.setups[stream as usize] = Some((caller.connection, request.session));
-        Ok(())
-    }
-
     fn set_up_data_stream(&mut self, value: &Value<'_>, caller: &mut Caller<'_>) -> Result<DataStreamAnswer, Status> {
         let mut buf = [0; TLV_MAX];
         let controller_salt = parse_data_stream_setup(tlv(value, &mut buf)?).map_err(|_| Status::InvalidValue)?;
@@ -178,7 +140,7 @@ impl State {
 }
 
 /// The TLV8 in a written value.
-fn tlv<'b>(value: &Value<'_>, buf: &'b mut [u8]) -> Result<&'b [u8], Status> {
+pub(super) fn tlv<'b>(value: &Value<'_>, buf: &'b mut [u8]) -> Result<&'b [u8], Status> {
     let text = value.text().ok_or(Status::InvalidValue)?;
     json::decode_base64(text, buf).map_err(|_| Status::InvalidValue)
 }
