@@ -46,14 +46,15 @@ pub fn handle(body: &[u8], state: &State) -> Result<Snapshot, Refused> {
         return Err(Refused { http: 207, status: Status::NotAllowedNow });
     }
     let invalid = Refused { http: 400, status: Status::InvalidValue };
-    let resource: Resource<'_> = json::parse(body).map_err(|_| invalid)?;
-    let reason = match resource.reason {
+    let resource: Option<Resource<'_>> = json::parse(body).ok();
+    let reason = match resource.as_ref().and_then(|resource| resource.reason) {
         None => None,
         Some(0) => Some(Reason::Periodic),
         Some(1) => Some(Reason::Event),
         Some(_) => return Err(invalid),
     };
     permitted(state.settings(), reason).map_err(|status| Refused { http: 207, status })?;
+    let resource = resource.ok_or(invalid)?;
     if resource.kind.as_ref().and_then(Value::text) != Some("image") {
         return Err(invalid);
     }
