@@ -1,6 +1,7 @@
 //! The set-up and control of a live view: characteristics 117, 118 and 120 (HAP R2 §11).
 
 use super::camera_tlv::{Size, item, list, parse_size, uint};
+use crate::crypto::wipe;
 use crate::wire::tlv8;
 use crate::wire::{Malformed, Writer};
 use core::net::IpAddr;
@@ -64,6 +65,13 @@ pub struct SrtpParameters {
 impl core::fmt::Debug for SrtpParameters {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(f, "{:?} …", self.suite)
+    }
+}
+
+impl Drop for SrtpParameters {
+    fn drop(&mut self) {
+        wipe(&mut self.key);
+        wipe(&mut self.salt);
     }
 }
 
@@ -464,6 +472,50 @@ mod tests {
                 let n = |key: &str| decoded["audio"][key].as_u64().unwrap();
                 let got = (u64::from(audio.codec), u64::from(audio.rate_code), u64::from(audio.packet_ms));
                 assert_eq!(got, (n("codec"), n("rate"), n("ptime")), "{name}");
+            }
+        }
+    }
+
+    /// Every item of a value, with its path of tags, and the value without it. `lists` are the paths
+    /// whose items are lists themselves.
+    fn without_each(tlv: &[u8], path: &[u8], lists: &[&[u8]]) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut out = Vec::new();
+        let mut at = 0;
+        while at < tlv.len() {
+            let (tag, len) = (tlv[at], usize::from(tlv[at + 1]));
+            let (before, value, after) = (&tlv[..at], &tlv[at + 2..at + 2 + len], &tlv[at + 2 + len..]);
+            let path = [path, &[tag]].concat();
+            if lists.contains(&&path[..]) {
+                for (path, shorter) in without_each(value, &path, lists) {
+                    let head = [tag, shorter.len() as u8];
+                    out.push((path, [before, &head[..], &shorter[..], after].concat()));
+                }
+            }
+            out.push((path, [before, after].concat()));
+            at += 2 + len;
+        }
+        out
+    }
+
+    #[test]
+    fn a_value_without_one_of_its_parts_is_refused() {
+        let all = vectors();
+        for name in ["setup_endpoints_request_v4", "setup_endpoints_request_v6"] {
+            let parts = without_each(&hex(&all[name]["hex"]), &[], &[&[3], &[4], &[5]]);
+            assert_eq!(parts.len(), 14);
+            for (path, tlv) in parts {
+                assert!(SetupRequest::parse(&tlv).is_err(), "{name} without {path:x?}");
+            }
+        }
+        let lists: [&[u8]; 8] = [&[1], &[2], &[2, 2], &[2, 3], &[2, 4], &[3], &[3, 2], &[3, 3]];
+        // Packetization mode, CVO, MTU; bit-rate mode, comfort noise: there is one of each, or a default.
+        let optional: [&[u8]; 6] = [&[2, 2, 3], &[2, 2, 4], &[2, 4, 5], &[3, 2, 2], &[3, 3, 6], &[3, 4]];
+        for name in ["start_opus", "start_mtu_eld", "start_watch", "reconfigure", "suspend", "resume", "end"] {
+            let parts = without_each(&hex(&all[format!("selected_rtp_{name}")]["hex"]), &[], &lists);
+            assert!(parts.len() >= 3);
+            for (path, tlv) in parts {
+                let is_optional = optional.contains(&&path[..]);
+                assert_eq!(SelectedStream::parse(&tlv).is_ok(), is_optional, "{name} without {path:x?}");
             }
         }
     }
