@@ -3,6 +3,8 @@
 #[allow(dead_code)]
 #[path = "common/controller.rs"]
 mod controller;
+#[path = "accessory/live_view.rs"]
+mod live_view;
 #[allow(dead_code)]
 #[path = "common/world.rs"]
 mod world;
@@ -796,20 +798,6 @@ fn data_streams_are_prepared_or_refused() {
 }
 
 #[test]
-fn live_view_answers_error_to_whoever_asked() {
-    let (mut world, who, mut client) = paired();
-    let mut other = Client::verified(&mut world, &who);
-    let request = json!(tlv_vector("setup_endpoints_request_v4"));
-    world.views.refuse = Some(Refusal::Error);
-    assert_eq!(client.write(&mut world, iid::SETUP_ENDPOINTS, request.clone()), 0);
-    assert_eq!(client.read(&mut world, iid::SETUP_ENDPOINTS), json!(tlv_vector("setup_endpoints_error")));
-    assert_eq!(other.read(&mut world, iid::SETUP_ENDPOINTS), json!(tlv_vector("setup_endpoints_idle_read")));
-    assert_eq!(client.write(&mut world, iid::STREAM_ACTIVE, json!(0)), 0);
-    assert_eq!(client.read(&mut world, iid::SETUP_ENDPOINTS), json!(tlv_vector("setup_endpoints_idle_read")));
-    assert_eq!(client.write(&mut world, iid::SETUP_ENDPOINTS, request), -70412);
-}
-
-#[test]
 fn identify_is_passed_on() {
     let (mut world, _, mut client) = paired();
     assert_eq!(client.write(&mut world, iid::IDENTIFY, json!(true)), 0);
@@ -1047,6 +1035,8 @@ fn snapshots_are_refused_in_the_order_of_the_rules() {
     assert_eq!(ask(&mut world, &mut client, &none), (207, -70401));
     assert_eq!(ask(&mut world, &mut client, &periodic), (200, 0));
     assert_eq!(ask(&mut world, &mut client, &event), (207, -70412));
+    assert_eq!(ask(&mut world, &mut client, "nonsense"), (207, -70401));
+    assert_eq!(ask(&mut world, &mut client, &image(",\"aid\":2,\"reason\":0")), (404, -70409));
     client.write(&mut world, iid::EVENT_SNAPSHOTS, json!(1));
     client.write(&mut world, iid::PERIODIC_SNAPSHOTS, json!(0));
     assert_eq!(ask(&mut world, &mut client, &none), (207, -70401));

@@ -127,8 +127,6 @@ impl State {
         self.live.refused.retain(|r| (r.connection, r.stream) != (connection, stream));
         let why = match answer {
             Ok(answer @ SetupAnswer::Ready { .. }) => {
-                // It has replaced what was to be ended.
-                self.effects.retain(|e| !matches!(e, Effect::EndLiveView { view } if *view == stream as u8));
                 let (controller, selected) = (caller.controller.clone(), heapless::Vec::new());
                 let view = View { connection, controller, session, answer, selected };
                 if self.live.views[stream as usize].replace(Box::new(view)).is_none() {
