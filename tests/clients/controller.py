@@ -8,6 +8,7 @@ import asyncio
 import socket
 import sys
 
+import endpoints
 import hub
 import steps
 import structure
@@ -247,6 +248,7 @@ async def whole(step, options):
     services, characteristics = structure.check_services(session.services, options.doorbell)
     step.ok(f"/accessories: {services} services and {characteristics} characteristics are as the tables say")
     await read_everything(step, session, options)
+    await endpoints.offers(step, session)
     await write_rules(step, session, options)
     other = await hub.Session.again(session).verify()
     await events(step, session, other, options)
