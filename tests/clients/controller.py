@@ -251,6 +251,7 @@ async def whole(step, options):
     await endpoints.offers(step, session)
     await write_rules(step, session, options)
     other = await hub.Session.again(session).verify()
+    await endpoints.set_up(step, session, other, options.host)
     await events(step, session, other, options)
     await snapshot(step, session)
     if options.doorbell:
