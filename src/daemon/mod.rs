@@ -39,7 +39,6 @@ use shared::{Shared, Stop};
 use std::cell::{Cell, RefCell};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -77,7 +76,7 @@ pub fn run(options: Options) -> ExitCode {
             // The file may have been replaced since; then what is there now is meant, if anything is.
             let program = std::env::current_exe().ok().filter(|path| path.exists());
             let program = program.unwrap_or_else(|| "/proc/self/exe".into());
-            let error = std::process::Command::new(program).args(again).exec();
+            let error = sys::spawn::replace(&program, &again);
             fail(format!("cannot start anew after the reset: {error}"))
         }
         Err(why) => fail(why),

@@ -10,6 +10,7 @@ pub mod net;
 pub mod pipe;
 pub mod proc;
 pub mod signals;
+pub mod spawn;
 pub mod tcp;
 #[cfg(all(panic = "abort", target_arch = "mips"))]
 mod unwind;
