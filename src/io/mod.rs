@@ -1,5 +1,6 @@
 //! Socket loops around the core types.
 
+pub mod command;
 pub mod loan;
 pub mod mdns;
 pub mod netlink;
