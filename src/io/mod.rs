@@ -8,4 +8,5 @@ pub mod peer;
 pub mod random;
 mod reactor;
 pub mod runtime;
+pub mod udp;
 pub mod worker;

@@ -1,6 +1,6 @@
-//! Sockets that the standard library cannot make: multicast DNS needs to know through which interface
-//! a packet came and to choose the one it leaves through (ip(7), ipv6(7)), and the list of interfaces
-//! comes from rtnetlink(7).
+//! Sockets that the standard library cannot make: media wants a large buffer, multicast DNS needs to
+//! know through which interface a packet came and to choose the one it leaves through (ip(7), ipv6(7)),
+//! and the list of interfaces comes from rtnetlink(7).
 
 use core::mem::{self, MaybeUninit};
 use libc::{c_int, c_void, socklen_t};
@@ -79,6 +79,21 @@ pub fn open_multicast(local: SocketAddr) -> io::Result<UdpSocket> {
     // SAFETY: `address` is a socket address of at least `length` initialized bytes.
     check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) })?;
     Ok(UdpSocket::from(socket))
+}
+
+/// A UDP socket for media on `local`, whose port 0 means any. The kernel may hold so many bytes of what is sent
+/// on it, if it agrees: the packets of a key frame come faster than Wi-Fi takes them.
+///
+/// # Errors
+/// When the address is not one of this host, or the port is taken.
+pub fn open_media(local: SocketAddr, send_buffer_bytes: u32) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(local)?;
+    let bytes = send_buffer_bytes.min(i32::MAX as u32) as c_int;
+    // Past the limit of the system where we may, else up to it. With less, packets are lost; that is all.
+    if set(&socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &bytes).is_err() {
+        let _ = set(&socket, libc::SOL_SOCKET, libc::SO_SNDBUF, &bytes);
+    }
+    Ok(socket)
 }
 
 /// Joins `group` on an interface.
@@ -367,6 +382,27 @@ mod tests {
             let received = receive(&socket, &mut [0; 16]).unwrap();
             assert_eq!(received, Received { len: 2, from: to, interface: LO, multicast: false });
         }
+    }
+
+    #[test]
+    fn media_goes_both_ways_on_one_port() {
+        for local in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(socket) = open_media(local.parse().unwrap(), 512 * 1024) else {
+                assert!(local.starts_with('['), "a host may be without IPv6");
+                continue;
+            };
+            let peer = UdpSocket::bind(local).unwrap();
+            let (ours, theirs) = (socket.local_addr().unwrap(), peer.local_addr().unwrap());
+            peer.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            assert_eq!(socket.send_to(b"there", theirs).unwrap(), 5);
+            assert_eq!(peer.recv_from(&mut [0; 8]).unwrap(), (5, ours));
+            assert_eq!(peer.send_to(b"back", ours).unwrap(), 4);
+            assert_eq!(socket.recv_from(&mut [0; 8]).unwrap(), (4, theirs));
+            // Nobody else gets the port meanwhile, of no family.
+            assert!(open_media(ours, 0).is_err());
+        }
+        assert!(open_media("192.0.2.1:0".parse().unwrap(), 0).is_err(), "an address of somebody else");
     }
 
     #[test]
