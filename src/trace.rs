@@ -107,6 +107,22 @@ pub enum Event {
         /// The hub's stream id.
         stream: u32,
     },
+    /// A controller watches.
+    LiveStarted {
+        /// Which of the live views.
+        view: u8,
+        /// Picture width.
+        width: u16,
+        /// Picture height.
+        height: u16,
+    },
+    /// A controller watches no longer.
+    LiveEnded {
+        /// Which of the live views.
+        view: u8,
+        /// Why, in a word or two.
+        cause: &'static str,
+    },
     /// Recording was armed or disarmed by a controller.
     RecordingArmed {
         /// Armed now.
@@ -136,7 +152,7 @@ pub enum Event {
 
 impl Event {
     /// How many kinds there are.
-    pub const KINDS: usize = 23;
+    pub const KINDS: usize = 25;
 
     /// Index of the kind, below [`Event::KINDS`].
     fn kind(&self) -> usize {
@@ -164,6 +180,8 @@ impl Event {
             Event::SourceResync => 20,
             Event::StoreFailed => 21,
             Event::Reset => 22,
+            Event::LiveStarted { .. } => 23,
+            Event::LiveEnded { .. } => 24,
         }
     }
 }
@@ -231,6 +249,10 @@ impl fmt::Display for Record {
                 write!(f, "\"recording_closed\",\"stream\":{stream},\"reason\":{reason},\"fragments\":{fragments}")?
             }
             Event::HubLagged { stream } => write!(f, "\"hub_lagged\",\"stream\":{stream}")?,
+            Event::LiveStarted { view, width, height } => {
+                write!(f, "\"live_started\",\"view\":{view},\"width\":{width},\"height\":{height}")?;
+            }
+            Event::LiveEnded { view, cause } => write!(f, "\"live_ended\",\"view\":{view},\"cause\":\"{cause}\"")?,
             Event::RecordingArmed { on } => write!(f, "\"recording_armed\",\"on\":{on}")?,
             Event::CameraActive { on } => write!(f, "\"camera_active\",\"on\":{on}")?,
             Event::SourceRunning { width, height } => {
@@ -412,6 +434,8 @@ mod tests {
             Event::SourceResync,
             Event::StoreFailed,
             Event::Reset,
+            Event::LiveStarted { view: 1, width: 1280, height: 720 },
+            Event::LiveEnded { view: 1, cause: "silence" },
         ];
         let mut names = Vec::new();
         for (seq, event) in events.into_iter().enumerate() {

@@ -25,8 +25,10 @@ pub struct Status {
     pub recording_armed: bool,
     /// The recording.
     pub recording: Recording,
-    /// Live views.
+    /// Live views that run.
     pub live_sessions: u32,
+    /// One entry for each of them.
+    pub live: Vec<Live>,
     /// Data streams of hubs.
     pub data_streams: u32,
     /// What is held for the seconds before the motion.
@@ -66,6 +68,29 @@ pub struct Recording {
     pub since_s: u32,
     /// The hub's pairing identifier.
     pub hub: String,
+}
+
+/// A live view.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Live {
+    /// Where the video goes.
+    pub to: String,
+    /// The controller's pairing identifier.
+    pub controller: String,
+    /// Width of the picture that is sent.
+    pub width: u32,
+    /// Height of the picture that is sent.
+    pub height: u32,
+    /// `opus 24000 Hz`, `none` without sound.
+    pub audio: String,
+    /// Packets that were sent.
+    pub packets: u32,
+    /// Part of them that the controller missed of late.
+    pub lost_percent: f32,
+    /// Bit rate since the start.
+    pub bitrate_kbps: u32,
+    /// Time since it was started.
+    pub since_s: u32,
 }
 
 /// The prebuffer.
@@ -178,6 +203,23 @@ impl Status {
                 o.text("hub", &self.recording.hub);
             });
             o.number("live_sessions", self.live_sessions);
+            let out = o.key("live");
+            out.push('[');
+            for (n, live) in self.live.iter().enumerate() {
+                out.push_str(if n > 0 { "," } else { "" });
+                Object::of(out, |o| {
+                    o.text("to", &live.to);
+                    o.text("controller", &live.controller);
+                    o.number("width", live.width);
+                    o.number("height", live.height);
+                    o.text("audio", &live.audio);
+                    o.number("packets", live.packets);
+                    o.decimal("lost_percent", live.lost_percent);
+                    o.number("bitrate_kbps", live.bitrate_kbps);
+                    o.number("since_s", live.since_s);
+                });
+            }
+            out.push(']');
             o.number("data_streams", self.data_streams);
             o.object("prebuffer", |o| {
                 o.decimal("held_s", self.prebuffer.held_s);
@@ -337,6 +379,12 @@ impl fmt::Display for Status {
             write!(f, ", level {level} of {threshold}, baseline {baseline}")?;
         }
         writeln!(f, "\nlive view  {}", Count(self.live_sessions, "session"))?;
+        for live in &self.live {
+            let lost = Decimal::<1>(live.lost_percent);
+            write!(f, "           {}x{} to {} for {}, ", live.width, live.height, live.to, Span(live.since_s))?;
+            write!(f, "audio {}, {}, {lost} % lost, ", live.audio, Count(live.packets, "packet"))?;
+            writeln!(f, "{} kbit/s", live.bitrate_kbps)?;
+        }
         write!(f, "stream     {}, {}", Count(self.frames, "frame"), Size(self.bytes))?;
         writeln!(f, ", {}, {}", Count(self.evictions, "eviction"), Count(self.resyncs, "resync"))?;
         writeln!(f, "memory     {} kB, {}", self.rss_kb, Count(self.threads, "thread"))?;
@@ -363,6 +411,18 @@ mod tests {
             camera_active: true,
             recording_armed: true,
             recording: Recording { active: true, stream: 3, fragments: 5, since_s: 21, hub: "4D5E".into() },
+            live_sessions: 1,
+            live: vec![Live {
+                to: "192.168.1.5:50000".into(),
+                controller: "4D5E".into(),
+                width: 1280,
+                height: 720,
+                audio: "opus 24000 Hz".into(),
+                packets: 1,
+                lost_percent: 1.6,
+                bitrate_kbps: 1_950,
+                since_s: 75,
+            }],
             data_streams: 2,
             prebuffer: Prebuffer { held_s: 6.21, capacity_s: 9.0, bytes: 1_640_000 },
             frames: 120_000,
@@ -393,7 +453,9 @@ mod tests {
              prebuffer  6.2 s of 9.0 s, 1.6 MB\n\
              recording  to 4D5E for 21 s, 5 fragments, stream 3\n\
              motion     on (detect), level 2.25 of 2.00, baseline 11.50\n\
-             live view  0 sessions\n\
+             live view  1 session\n\
+             \x20          1280x720 to 192.168.1.5:50000 for 1 min 15 s, audio opus 24000 Hz, 1 packet, 1.6 % lost, \
+             1950 kbit/s\n\
              stream     120000 frames, 2.1 GB, 0 evictions, 0 resyncs\n\
              memory     3900 kB, 3 threads\n\
              warning    key frames come every 6.0 s: set the encoder to 4 s or less\n"
@@ -405,7 +467,11 @@ mod tests {
 
     #[test]
     fn json_has_every_section() {
-        let json: serde_json::Value = serde_json::from_str(&Status::default().json()).expect("JSON");
+        let watched = Live { to: "[::1]:5000".into(), packets: 7, lost_percent: 0.5, ..Live::default() };
+        let status = Status { live: vec![watched, Live::default()], ..Status::default() };
+        let json: serde_json::Value = serde_json::from_str(&status.json()).expect("JSON");
+        assert_eq!((&json["live"][0]["packets"], &json["live"][0]["lost_percent"]), (&7.into(), &0.5.into()));
+        assert_eq!((&json["live"][0]["to"], json["live"].as_array().unwrap().len()), (&"[::1]:5000".into(), 2));
         for key in
             ["recording", "prebuffer", "motion", "source", "warnings", "uptime_s", "rss_kb", "threads", "evictions"]
         {

@@ -59,6 +59,7 @@ impl Daemon for Control {
                 hub: hub.map(|hub| hub.name()).unwrap_or_default(),
             },
             live_sessions: 0,
+            live: Vec::new(),
             data_streams: shared.streams.borrow().len() as u32,
             prebuffer: status::Prebuffer {
                 held_s: prebuffer.held().as_secs_f32(),
