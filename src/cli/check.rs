@@ -78,6 +78,11 @@ pub fn camera(config: &Config) -> Vec<Finding> {
         Some(VideoSource::Demo) => missing("video.source: this build has no built-in clip: name another source"),
         Some(other) => missing(format!("video.source: {other} comes with a later version")),
     });
+    match &config.video.live_source {
+        Some(VideoSource::Fifo(path)) => findings.push(fifo("video.live_source", path)),
+        Some(VideoSource::File(path)) => findings.push(file("video.live_source", path)),
+        _ => {}
+    }
     match &config.audio.source {
         AudioSource::Auto | AudioSource::None => {}
         AudioSource::Fifo(path) => findings.push(fifo("audio.source", path)),

@@ -108,9 +108,9 @@ pub static KEYS: &[Key] = &[
     ),
     key(
         "video.live_source",
-        Kind::Pattern("^(raptor:(main|sub)|rtsp://.+)$"),
+        Kind::Pattern("^(demo|(fifo|file|v4l2):.+|raptor:(main|sub)|rtsp://.+)$"),
         "null",
-        "Second, smaller stream for live view. null: live view uses video.source.",
+        "Second, smaller stream, without sound, for viewers far away. null: all of them get video.source.",
     ),
     key(
         "video.source",
@@ -119,6 +119,12 @@ pub static KEYS: &[Key] = &[
         "Where H.264 comes from: demo, fifo:PATH, file:PATH (real time, looped), v4l2:DEVICE, raptor:main, rtsp://...",
     ),
     key("video.fps", Kind::Integer(1, 60), "25", "Frame rate to expect until it has been measured."),
+    key(
+        "video.pacing_percent",
+        Kind::Integer(0, 100),
+        "50",
+        "Part of a frame interval that the packets of a picture are spread over in live view; 0: all at once.",
+    ),
     key(
         "audio.source",
         Kind::Pattern("^(auto|none|(fifo|file):.+)$"),

@@ -85,11 +85,13 @@ pub struct Control {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Video {
     /// `video.live_source`
-    pub live_source: Option<LiveSource>,
+    pub live_source: Option<VideoSource>,
     /// `video.source`; `None`: look for what the camera has
     pub source: Option<VideoSource>,
     /// `video.fps`
     pub fps: u8,
+    /// `video.pacing_percent`
+    pub pacing_percent: u8,
 }
 
 /// The sound.
@@ -196,7 +198,7 @@ impl Default for Control {
 
 impl Default for Video {
     fn default() -> Self {
-        Video { live_source: None, source: None, fps: 25 }
+        Video { live_source: None, source: None, fps: 25, pacing_percent: 50 }
     }
 }
 
@@ -321,14 +323,13 @@ impl Config {
             let problem = format!("{what} comes with a later version of hksvd");
             problems.push(Problem::at(place::value_of(text, key), problem));
         };
-        match &self.video.source {
-            Some(VideoSource::V4l2(_)) => later("video.source", "v4l2:"),
-            Some(VideoSource::Raptor(_)) => later("video.source", "raptor:"),
-            Some(VideoSource::Rtsp(_)) => later("video.source", "rtsp:"),
-            None | Some(VideoSource::Demo | VideoSource::Fifo(_) | VideoSource::File(_)) => {}
-        }
-        if self.video.live_source.is_some() {
-            later("video.live_source", "a second stream for live view");
+        for (source, key) in [(&self.video.source, "video.source"), (&self.video.live_source, "video.live_source")] {
+            match source {
+                Some(VideoSource::V4l2(_)) => later(key, "v4l2:"),
+                Some(VideoSource::Raptor(_)) => later(key, "raptor:"),
+                Some(VideoSource::Rtsp(_)) => later(key, "rtsp:"),
+                None | Some(VideoSource::Demo | VideoSource::Fifo(_) | VideoSource::File(_)) => {}
+            }
         }
         match self.audio.codec {
             AudioCodec::Aac => {}
@@ -427,6 +428,7 @@ mod tests {
         ("video.live_source", "\"raptor:sub\""),
         ("video.source", "\"demo\""),
         ("video.fps", "7"),
+        ("video.pacing_percent", "7"),
         ("audio.source", "\"none\""),
         ("audio.codec", "\"opus\""),
         ("audio.rate_hz", "8000"),

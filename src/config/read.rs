@@ -158,6 +158,7 @@ fn set(config: &mut Config, key: &Key, value: &Given<'_>) -> Result<(), String> 
         "video.live_source" => config.video.live_source = optional(value)?,
         "video.source" => config.video.source = optional(value)?,
         "video.fps" => config.video.fps = number(key, value)?,
+        "video.pacing_percent" => config.video.pacing_percent = number(key, value)?,
         "audio.source" => config.audio.source = needed(value)?,
         "audio.codec" => config.audio.codec = needed(value)?,
         "audio.rate_hz" => config.audio.rate_hz = number(key, value)?,

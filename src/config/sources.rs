@@ -108,26 +108,6 @@ impl fmt::Display for VideoSource {
     }
 }
 
-/// A second stream for live view only.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LiveSource {
-    /// The firmware's streamer.
-    Raptor(RaptorStream),
-    /// An RTSP server.
-    Rtsp(Url),
-}
-
-impl Text for LiveSource {
-    const EXPECTED: &'static str = "a live source: raptor:main, raptor:sub, rtsp://…";
-    fn parse(text: &str) -> Result<Self, String> {
-        match VideoSource::parse(text) {
-            Ok(VideoSource::Raptor(stream)) => Ok(LiveSource::Raptor(stream)),
-            Ok(VideoSource::Rtsp(url)) => Ok(LiveSource::Rtsp(url)),
-            _ => Err(format!("must be {}", Self::EXPECTED)),
-        }
-    }
-}
-
 /// Where the sound comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AudioSource {
@@ -392,8 +372,6 @@ mod tests {
         for text in ["", "Demo", "fifo:", "/tmp/v", "raptor:", "rtsp://", "rtsp:///x", "rtsp://a b", "http://h/"] {
             assert!(VideoSource::parse(text).is_err(), "{text}");
         }
-        assert!(LiveSource::parse("demo").is_err());
-        assert!(matches!(LiveSource::parse("raptor:sub"), Ok(LiveSource::Raptor(RaptorStream::Sub))));
     }
 
     #[test]

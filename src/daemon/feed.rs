@@ -36,6 +36,8 @@ const LONG_GOP: Duration = Duration::from_millis(5_000);
 /// The sink of one source.
 pub struct Feed {
     shared: Rc<Shared>,
+    /// Of `video.live_source`: for live view alone, without motion and sound.
+    live: bool,
     budget: Budget,
     video_clock: VideoClock,
     audio_clock: Option<(u32, AudioClock)>,
@@ -66,6 +68,7 @@ impl Feed {
         let fps = u32::from(shared.config.video.fps);
         Feed {
             shared,
+            live: false,
             budget,
             video_clock: VideoClock::new(Some(fps)),
             audio_clock: None,
@@ -77,6 +80,21 @@ impl Feed {
             troubles: [const { Repeats::every(TROUBLE_AGAIN) }; Trouble::KINDS],
             told_parameters: 0,
         }
+    }
+
+    /// A sink for the small stream.
+    pub fn live(shared: Rc<Shared>, budget: Budget) -> Self {
+        Feed { live: true, ..Feed::new(shared, budget) }
+    }
+
+    /// The largest picture that it takes.
+    pub fn access_unit_bytes(&self) -> usize {
+        self.budget.access_unit_bytes
+    }
+
+    /// The frame rate to expect.
+    pub fn fps(&self) -> u32 {
+        self.shared.config.video.fps.into()
     }
 
     /// Says it once, however often the source gives reason to.
@@ -150,7 +168,14 @@ impl Feed {
 impl Sink for Feed {
     fn access_unit(&mut self, annexb: AnnexB<'_>, key: bool, arrival: Instant) {
         let pts_90k = self.video_clock.stamp(arrival);
-        self.shared.prebuffer.borrow_mut().push_video(AccessUnit { annexb, pts_90k, key });
+        let unit = AccessUnit { annexb, pts_90k, key };
+        if self.live {
+            if let Some(small) = &self.shared.small {
+                small.borrow_mut().push_video(unit);
+            }
+            return self.shared.media_changed.notify();
+        }
+        self.shared.prebuffer.borrow_mut().push_video(unit);
         self.shared.source.borrow_mut().last_picture = Some(arrival);
         if key {
             self.look_at_parameters();
@@ -173,7 +198,7 @@ impl Sink for Feed {
     }
 
     fn aac(&mut self, raw_frame: &[u8], rate_hz: u32, channels: u8, arrival: Instant) {
-        if self.shared.config.audio.source == AudioSource::None {
+        if self.live || self.shared.config.audio.source == AudioSource::None {
             return;
         }
         let known = matches!(&self.audio_clock, Some((rate, _)) if *rate == rate_hz);
@@ -198,6 +223,10 @@ impl Sink for Feed {
     }
 
     fn trouble(&mut self, track: Track, trouble: Trouble) {
+        if self.live {
+            // The source itself has told the log.
+            return;
+        }
         if track == Track::Video {
             match trouble {
                 // Whoever comes next is waited for up to its first IDR picture, wherever it begins.

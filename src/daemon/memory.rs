@@ -16,7 +16,24 @@ pub fn budget(config: &Config) -> Budget {
     divided(config, config.memory_kb)
 }
 
+/// Largest access unit of the small stream, in bytes.
+const LIVE_ACCESS_UNIT: usize = 64 * 1024;
+
+/// The sizes for `video.live_source`, when there is one: a GOP of a small stream.
+pub fn live_budget(config: &Config) -> Option<Budget> {
+    config.video.live_source.as_ref()?;
+    let bytes = live_kb(config, config.memory_kb) as usize * 1024;
+    let video_bytes = bytes.saturating_sub(LIVE_ACCESS_UNIT + Budget::INDEX_BYTES).max(32 * 1024);
+    Some(Budget { video_bytes, audio_bytes: 0, access_unit_bytes: LIVE_ACCESS_UNIT })
+}
+
+/// What of `memory_kb` goes to `video.live_source`.
+fn live_kb(config: &Config, memory_kb: u32) -> u32 {
+    if config.video.live_source.is_some() { (memory_kb / 8).min(384) } else { 0 }
+}
+
 fn divided(config: &Config, memory_kb: u32) -> Budget {
+    let memory_kb = memory_kb - live_kb(config, memory_kb);
     let audio_kbps = if config.audio.source == AudioSource::None { 0 } else { AUDIO_KBPS };
     Budget::from_memory(memory_kb, VIDEO_KBPS, audio_kbps)
 }
@@ -51,6 +68,20 @@ mod tests {
     #[test]
     fn the_default_is_enough_for_what_is_assumed() {
         assert_eq!(shortage(&Config::default(), VIDEO_KBPS), None);
+    }
+
+    #[test]
+    fn the_small_stream_takes_its_part() {
+        let mut config = Config::default();
+        assert_eq!(live_budget(&config), None);
+        let all = budget(&config).video_bytes;
+        config.video.live_source = Some(crate::config::VideoSource::Demo);
+        let live = live_budget(&config).expect("a second ring");
+        // A GOP of 4 s at 400 kbit/s.
+        assert!(live.video_bytes > 200_000, "{live:?}");
+        assert!(all - budget(&config).video_bytes >= live.video_bytes + live.access_unit_bytes);
+        config.memory_kb = keys::MEMORY_KB.0;
+        assert!(live_budget(&config).expect("a small one").video_bytes >= 32 * 1024);
     }
 
     #[test]

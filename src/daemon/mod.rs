@@ -133,6 +133,7 @@ async fn serve(options: Options, executor: Executor, signals: Fd<std::fs::File>)
         started: now(),
         accessory: RefCell::new(accessory),
         prebuffer: RefCell::new(Prebuffer::new(budget)),
+        small: memory::live_budget(&config).map(|budget| RefCell::new(Prebuffer::new(budget))),
         sensor: RefCell::new(sensor),
         motion_since: Cell::new(None),
         reopen_at: Cell::new(None),
@@ -303,36 +304,39 @@ fn start_control(
 
 fn start_sources(shared: &Rc<Shared>, budget: Budget) {
     let config = &shared.config;
-    let bytes = budget.access_unit_bytes;
     let Some(video) = config.video.source.clone() else { return };
     let audio = config.audio.source.clone();
-    let mut feed = Feed::new(shared.clone(), budget);
-    let fps = u32::from(config.video.fps);
     if let AudioSource::Fifo(path) = &audio {
         let (path, mut feed) = (path.clone(), Feed::new(shared.clone(), budget));
         shared
             .executor
             .spawn(async move { keep_up("audio.source", async || fifo::audio(&path, &mut feed).await).await });
     }
-    shared.executor.spawn(async move {
-        let play = async || match &video {
-            VideoSource::Demo => demo::play(bytes, &mut feed).await,
-            VideoSource::Fifo(path) => fifo::video(path, bytes, &mut feed).await,
-            VideoSource::File(path) => {
-                let sound = match &audio {
-                    AudioSource::File(path) => Some(path.clone()),
-                    AudioSource::Auto => file::audio_beside(path),
-                    AudioSource::Fifo(_) | AudioSource::None => None,
-                };
-                file::play(path, sound.as_deref(), fps, bytes, &mut feed).await
-            }
-            // Refused when the configuration is checked.
-            VideoSource::V4l2(_) | VideoSource::Raptor(_) | VideoSource::Rtsp(_) => {
-                std::io::ErrorKind::Unsupported.into()
-            }
-        };
-        keep_up("video.source", play).await;
-    });
+    shared.executor.spawn(play("video.source", video, audio, Feed::new(shared.clone(), budget)));
+    if let (Some(video), Some(budget)) = (config.video.live_source.clone(), memory::live_budget(config)) {
+        let feed = Feed::live(shared.clone(), budget);
+        shared.executor.spawn(play("video.live_source", video, AudioSource::None, feed));
+    }
+}
+
+/// Plays a source of video for ever.
+async fn play(key: &'static str, video: VideoSource, audio: AudioSource, mut feed: Feed) {
+    let (bytes, fps) = (feed.access_unit_bytes(), feed.fps());
+    let play = async || match &video {
+        VideoSource::Demo => demo::play(bytes, &mut feed).await,
+        VideoSource::Fifo(path) => fifo::video(path, bytes, &mut feed).await,
+        VideoSource::File(path) => {
+            let sound = match &audio {
+                AudioSource::File(path) => Some(path.clone()),
+                AudioSource::Auto => file::audio_beside(path),
+                AudioSource::Fifo(_) | AudioSource::None => None,
+            };
+            file::play(path, sound.as_deref(), fps, bytes, &mut feed).await
+        }
+        // Refused when the configuration is checked.
+        VideoSource::V4l2(_) | VideoSource::Raptor(_) | VideoSource::Rtsp(_) => std::io::ErrorKind::Unsupported.into(),
+    };
+    keep_up(key, play).await;
 }
 
 /// Starts a source again after it has failed; waits longer each time it fails at once, half a minute at

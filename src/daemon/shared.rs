@@ -52,6 +52,8 @@ pub struct Shared {
     pub accessory: RefCell<Accessory>,
     /// The last seconds of media.
     pub prebuffer: RefCell<Prebuffer>,
+    /// The same of `video.live_source`, when there is one: no more than the GOP that runs.
+    pub small: Option<RefCell<Prebuffer>>,
     /// Motion, whoever raises it.
     pub sensor: RefCell<Sensor>,
     /// Since when there is motion.
@@ -155,10 +157,10 @@ impl Shared {
     /// Keeps as much media as the controllers allow (privacy). A recording that runs when they switch
     /// recording off may finish its fragment; one of a camera that they switch off may not.
     pub fn retain(&self) {
-        let retention = {
+        let (retention, streaming) = {
             let accessory = self.accessory.borrow();
             let state = &accessory.state;
-            if !state.camera_active() {
+            let retention = if !state.camera_active() {
                 Retention::Nothing
             } else if state.recording_permission().armed() || self.clips.get() > 0 || self.is_recording() {
                 Retention::Everything
@@ -166,9 +168,13 @@ impl Shared {
                 Retention::CurrentGop
             } else {
                 Retention::Nothing
-            }
+            };
+            (retention, state.streaming_allowed())
         };
         self.prebuffer.borrow_mut().set_retention(retention);
+        if let Some(small) = &self.small {
+            small.borrow_mut().set_retention(if streaming { Retention::CurrentGop } else { Retention::Nothing });
+        }
         self.media_changed.notify();
     }
 

@@ -43,6 +43,8 @@ pub struct Budget {
 impl Budget {
     /// Entries in each index: 34 s at 30 frames a second, 21 s of AAC at 48 kHz.
     pub const ENTRIES: usize = 1024;
+    /// Bytes of the two indexes.
+    pub const INDEX_BYTES: usize = 2 * Self::ENTRIES * ENTRY_BYTES;
     /// The buffer for one chunk that the data stream keeps (HDS, 0x40000 bytes).
     pub const CHUNK_BYTES: usize = 256 * 1024;
 
@@ -52,7 +54,7 @@ impl Budget {
     pub fn from_memory(memory_kb: u32, video_kbps: u32, audio_kbps: u32) -> Budget {
         let memory = memory_kb as usize * 1024;
         let access_unit_bytes = (memory / 16).clamp(64 * 1024, 512 * 1024);
-        let fixed = Self::CHUNK_BYTES + access_unit_bytes + 2 * Self::ENTRIES * ENTRY_BYTES;
+        let fixed = Self::CHUNK_BYTES + access_unit_bytes + Self::INDEX_BYTES;
         let rings = memory.saturating_sub(fixed) as u64;
         let audio_share = u64::from(audio_kbps) * 5 / 4;
         let audio = rings * audio_share / (u64::from(video_kbps) + audio_share).max(1);
