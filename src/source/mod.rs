@@ -5,6 +5,7 @@ pub mod demo;
 pub mod fifo;
 pub mod file;
 pub mod snapshot;
+pub mod speaker;
 
 use crate::time::Instant;
 use crate::wire::h264::AnnexB;

@@ -1,6 +1,7 @@
 //! Everything `unsafe`: calls into the kernel that the standard library does not make.
 
 pub mod disk;
+pub mod dsp;
 pub mod epoll;
 pub mod fork;
 pub mod lock;
