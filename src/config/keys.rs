@@ -110,7 +110,7 @@ pub static KEYS: &[Key] = &[
         "video.live_source",
         Kind::Pattern("^(demo|(fifo|file|v4l2):.+|raptor:(main|sub)|rtsp://.+)$"),
         "null",
-        "Second, smaller stream, without sound, for viewers far away. null: all of them get video.source.",
+        "Second, smaller stream for live views of at most 640 pixels or 500 kbit/s. null: all get video.source.",
     ),
     key(
         "video.source",

@@ -2,7 +2,7 @@
 
 use super::clip::Clip;
 use super::shared::{Shared, Stop};
-use super::{advertise, controllers, effects, feed, picture};
+use super::{advertise, controllers, effects, feed, live, picture};
 use crate::control::events::EventLines;
 use crate::control::{Answer, Call, Daemon, Media, Qr, Status, status};
 use crate::io::runtime::now;
@@ -30,12 +30,15 @@ impl Daemon for Control {
         let running = shared.running.get();
         let (counters, measured) = (prebuffer.counters(), prebuffer.measured());
         let kbps = measured.map_or(0, |m| m.video_kbps);
+        let live = live::status(shared);
         let state = if !accessory.is_paired() {
             "unpaired"
         } else if !accessory.state.camera_active() {
             "off"
         } else if running.is_some() {
             "recording"
+        } else if !live.is_empty() {
+            "live"
         } else if permission.armed() {
             "armed"
         } else {
@@ -58,8 +61,8 @@ impl Daemon for Control {
                 since_s: running.map_or(0, |r| (now() - r.since).as_secs() as u32),
                 hub: hub.map(|hub| hub.name()).unwrap_or_default(),
             },
-            live_sessions: 0,
-            live: Vec::new(),
+            live_sessions: live.len() as u32,
+            live,
             data_streams: shared.streams.borrow().len() as u32,
             prebuffer: status::Prebuffer {
                 held_s: prebuffer.held().as_secs_f32(),

@@ -1,6 +1,6 @@
 //! HAP connections: the sockets behind [`hap::connection::Connection`] and who may have one.
 
-use super::live::NoLiveViews;
+use super::live::Watching;
 use super::shared::{Preparing, Shared};
 use super::{effects, streams};
 use crate::hap::accessory::{Accessory, Surroundings};
@@ -17,7 +17,7 @@ use crate::time::Instant;
 use crate::trace::Event;
 use std::cell::{Cell, RefCell};
 use std::io::Result;
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
 
 /// Held by the kernel for a controller that does not read.
@@ -30,6 +30,7 @@ const TRANSMIT_BYTES: usize = 4 * 1042;
 pub struct Controller {
     shared: Rc<Shared>,
     id: ConnectionId,
+    local: SocketAddr,
     connection: RefCell<Connection>,
     transmit: Home,
     was_verified: Cell<bool>,
@@ -43,6 +44,11 @@ impl Controller {
         self.id
     }
 
+    /// Our end of it.
+    pub fn local(&self) -> SocketAddr {
+        self.local
+    }
+
     /// Lends the connection what all of them share, then does what they ask for.
     pub fn with<R>(&self, act: impl FnOnce(&mut Connection, &mut Accessory, &mut Surroundings<'_>) -> R) -> R {
         let result = {
@@ -50,7 +56,7 @@ impl Controller {
                 now: now(),
                 random: &mut SystemRandom::new(),
                 data_streams: &mut Preparing(&self.shared),
-                live_views: &mut NoLiveViews,
+                live_views: &mut Watching(&self.shared),
             };
             let mut accessory = self.shared.accessory.borrow_mut();
             act(&mut self.connection.borrow_mut(), &mut accessory, &mut surroundings)
@@ -185,10 +191,13 @@ pub async fn serve(shared: Rc<Shared>, listener: TcpListener) {
             log::debug!(target: "hap", "{id}: refused {from}, all {MAX_CONNECTIONS} connections are taken");
             continue;
         }
+        // Of a socket that is gone already; then nothing will come of it.
+        let Ok(local) = socket.local_addr() else { continue };
         log::debug!(target: "hap", "{id}: connect from {from}");
         let controller = Rc::new(Controller {
             shared: shared.clone(),
             id,
+            local,
             connection: RefCell::new(Connection::new(id, now())),
             transmit: Home::new(TRANSMIT_BYTES),
             was_verified: Cell::new(false),

@@ -1,7 +1,7 @@
 //! What the accessory asks of the shell, and what comes back from the worker thread.
 
 use super::shared::Shared;
-use super::{advertise, controllers, picture, streams};
+use super::{advertise, controllers, live, picture, streams};
 use crate::hap::ConnectionId;
 use crate::hap::accessory::{Effect, Stored};
 use crate::hds::Disconnect;
@@ -72,8 +72,11 @@ fn one(shared: &Rc<Shared>, effect: Effect) {
         Effect::StreamingAllowed(_) => shared.retain(),
         // The hooks and the status light come with buttons and LEDs.
         Effect::StatusLed(_) | Effect::NightVision(_) => {}
-        // None was ever set up.
-        Effect::EndLiveView { .. } | Effect::SoundChanged => {}
+        Effect::EndLiveView { view } => {
+            let is_on = shared.accessory.borrow().state.camera_active();
+            live::end(shared, view, if is_on { live::Cause::Disconnected } else { live::Cause::CameraOff });
+        }
+        Effect::SoundChanged => {}
         Effect::Snapshot { connection, reason, .. } => {
             shared.executor.spawn(picture::answer(shared.clone(), connection, reason));
         }

@@ -156,6 +156,7 @@ async fn serve(options: Options, executor: Executor, signals: Fd<std::fs::File>)
         responder_changed: Rc::default(),
         controllers: RefCell::default(),
         streams: RefCell::default(),
+        views: RefCell::default(),
         source: RefCell::default(),
         picture: RefCell::default(),
         picture_changed: Signal::default(),
@@ -425,6 +426,7 @@ async fn stopped(shared: &Shared) -> Stop {
 async fn shut_down(shared: &Rc<Shared>) {
     log::info!("stopping");
     streams::close_where(shared, Disconnect::Shutdown, |_| true);
+    live::end_all(shared, live::Cause::Shutdown);
     for controller in shared.controllers.borrow().iter() {
         controller.finish();
     }
@@ -432,7 +434,13 @@ async fn shut_down(shared: &Rc<Shared>) {
         io::mdns::goodbye(&shared.responder, &shared.responder_changed).await;
     }
     let patience = now() + Duration::from_millis(500);
-    while now() < patience && !(shared.controllers.borrow().is_empty() && shared.streams.borrow().is_empty()) {
+    let is_quiet = || {
+        let views = shared.views.borrow();
+        shared.controllers.borrow().is_empty()
+            && shared.streams.borrow().is_empty()
+            && views.iter().all(Option::is_none)
+    };
+    while now() < patience && !is_quiet() {
         sleep_until(now() + Duration::from_millis(10)).await;
     }
 }

@@ -2,6 +2,7 @@
 
 use super::controllers::Controller;
 use super::effects::Done;
+use super::live::{LiveView, VIEWS};
 use super::streams::Stream;
 use crate::config::Config;
 use crate::crypto::{Random, SharedSecret};
@@ -98,6 +99,8 @@ pub struct Shared {
     pub controllers: RefCell<Vec<Rc<Controller>>>,
     /// Data streams.
     pub streams: RefCell<Vec<Rc<Stream>>>,
+    /// Live views, by their service.
+    pub views: RefCell<[Option<Rc<LiveView>>; VIEWS]>,
     /// The figures of the sources.
     pub source: RefCell<super::feed::Figures>,
     /// The picture that `/resource` was answered with last, and when it was taken.

@@ -25,6 +25,13 @@ pub fn now() -> Instant {
     Instant::from_micros(START.get_or_init(std::time::Instant::now).elapsed().as_micros() as u64)
 }
 
+/// The wall clock: seconds and nanoseconds since 1970, as far as this camera knows. For peers that want to be
+/// told; nothing here depends on it.
+pub fn unix_time() -> (u64, u32) {
+    let since = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default();
+    (since.as_secs(), since.subsec_nanos())
+}
+
 /// Waits until `when`; at once when that is past.
 pub async fn sleep_until(when: Instant) {
     Sleep::until(when).await;

@@ -463,13 +463,13 @@ impl DataStream {
 }
 
 /// A TLV8 value in JSON.
-fn base64(bytes: &[u8]) -> Json {
+pub fn base64(bytes: &[u8]) -> Json {
     let mut text = vec![0; BASE64.encode_len(bytes.len())];
     BASE64.encode_mut(bytes, &mut text);
     json!(core::str::from_utf8(&text).unwrap())
 }
 
-fn bytes_of(value: &Json) -> Vec<u8> {
+pub fn bytes_of(value: &Json) -> Vec<u8> {
     let text = value.as_str().expect("text").as_bytes();
     let mut bytes = vec![0; BASE64.decode_len(text.len()).expect("Base64")];
     let n = BASE64.decode_mut(text, &mut bytes).expect("Base64");
