@@ -46,6 +46,7 @@ pub struct LiveView {
     /// It gets `video.live_source`.
     small: Cell<bool>,
     chosen: Cell<Option<Chosen>>,
+    is_watched: Cell<bool>,
     ended: Cell<bool>,
     /// What the wall clock said at the set-up. It counts on from there: sound and picture would go apart
     /// when somebody sets the clock meanwhile.
@@ -63,6 +64,9 @@ impl LiveView {
 
     /// Prints what has come of it. Not to be called from [`LiveViews`]: the accessory is lent there.
     fn look(&self) {
+        if self.chosen.get().is_some() && !self.is_watched.replace(true) {
+            self.shared.retain();
+        }
         loop {
             let Some(report) = self.session.borrow_mut().poll_report() else { return };
             self.tell(report);
@@ -264,6 +268,7 @@ async fn serve(view: Rc<LiveView>, ports: Ports) {
     let is_current = views.borrow()[slot].as_ref().is_some_and(|v| same(v, &view));
     if is_current {
         views.borrow_mut()[slot] = None;
+        view.shared.retain();
     }
     // Its keys and its memory go now.
     drop(view);
@@ -306,6 +311,7 @@ impl LiveViews for Watching<'_> {
             session: RefCell::new(Session::new(setup, shared.config.video.pacing_percent, now())),
             small: Cell::new(false),
             chosen: Cell::new(None),
+            is_watched: Cell::new(false),
             ended: Cell::new(false),
             wall: (now(), NtpNow::from_unix(seconds, nanos)),
             lost: RefCell::default(),
@@ -359,6 +365,12 @@ pub fn end(shared: &Shared, view: u8, cause: Cause) {
 /// Ends all of them.
 pub fn end_all(shared: &Shared, cause: Cause) {
     (0..VIEWS as u8).for_each(|view| end(shared, view, cause));
+}
+
+/// Whether somebody gets pictures of the small stream, or of the other one.
+pub fn is_watched(shared: &Shared, small: bool) -> bool {
+    let views = shared.views.borrow();
+    views.iter().flatten().any(|view| view.is_watched.get() && !view.ended.get() && view.small.get() == small)
 }
 
 /// Those that were started, for the status.

@@ -2,7 +2,7 @@
 
 use super::controllers::Controller;
 use super::effects::Done;
-use super::live::{LiveView, VIEWS};
+use super::live::{self, LiveView, VIEWS};
 use super::streams::Stream;
 use crate::config::Config;
 use crate::crypto::{Random, SharedSecret};
@@ -158,14 +158,20 @@ impl Shared {
     }
 
     /// Keeps as much media as the controllers allow (privacy). A recording that runs when they switch
-    /// recording off may finish its fragment; one of a camera that they switch off may not.
+    /// recording off may finish its fragment; one of a camera that they switch off may not. While
+    /// somebody watches, what was sent may stay: else a key frame would push out the pictures before it
+    /// that are still on their way.
     pub fn retain(&self) {
         let (retention, streaming) = {
             let accessory = self.accessory.borrow();
             let state = &accessory.state;
             let retention = if !state.camera_active() {
                 Retention::Nothing
-            } else if state.recording_permission().armed() || self.clips.get() > 0 || self.is_recording() {
+            } else if state.recording_permission().armed()
+                || self.clips.get() > 0
+                || self.is_recording()
+                || live::is_watched(self, false)
+            {
                 Retention::Everything
             } else if state.streaming_allowed() {
                 Retention::CurrentGop
@@ -176,7 +182,11 @@ impl Shared {
         };
         self.prebuffer.borrow_mut().set_retention(retention);
         if let Some(small) = &self.small {
-            small.borrow_mut().set_retention(if streaming { Retention::CurrentGop } else { Retention::Nothing });
+            small.borrow_mut().set_retention(match streaming {
+                true if live::is_watched(self, true) => Retention::Everything,
+                true => Retention::CurrentGop,
+                false => Retention::Nothing,
+            });
         }
         self.media_changed.notify();
     }
