@@ -11,9 +11,9 @@ use crate::io::runtime::{Fd, now, or, sleep_until, sleep_until_some};
 use crate::time::Duration;
 use crate::wire::json::Quoted;
 use std::cell::Cell;
-use std::io::{Error, ErrorKind, Read, Result, Write};
-use std::net::{TcpListener, TcpStream};
-use std::os::fd::AsFd;
+use std::io::{Error, ErrorKind, Result};
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::rc::Rc;
 
@@ -60,18 +60,19 @@ impl Listener {
 /// One worker: serves one client after the other, for ever. Run [`WORKERS`] of them for a listener.
 pub async fn serve(listener: Rc<Listener>, daemon: Rc<dyn Daemon>) {
     loop {
-        let served = match &listener.socket {
-            Socket::Unix(socket) => match socket.when_readable(|socket| socket.accept()).await {
-                Ok((stream, _)) => unix(stream, &listener.streams, &*daemon).await,
-                Err(error) => Err(error),
-            },
-            Socket::Tcp(socket, token) => match socket.when_readable(|socket| socket.accept()).await {
-                Ok((stream, _)) => {
-                    let token = token.as_ref().map(Token::as_bytes);
-                    tcp(stream, token, &listener.streams, &*daemon).await
-                }
-                Err(error) => Err(error),
-            },
+        // The calls that send and receive are the same for both: one type, or all of this would be there twice.
+        let (accepted, token) = match &listener.socket {
+            Socket::Unix(socket) => {
+                (socket.when_readable(|socket| socket.accept()).await.map(|(stream, _)| stream), None)
+            }
+            Socket::Tcp(socket, token) => {
+                let accepted = socket.when_readable(|socket| socket.accept()).await;
+                (accepted.map(|(stream, _)| OwnedFd::from(stream).into()), token.as_ref())
+            }
+        };
+        let served = match accepted {
+            Ok(stream) => client(stream, token.map(Token::as_bytes), &listener.streams, &*daemon).await,
+            Err(error) => Err(error),
         };
         if let Err(error) = served {
             log::debug!("control: {error}");
@@ -110,19 +111,8 @@ async fn within<R>(patience: Duration, work: impl Future<Output = Result<R>>) ->
     .await
 }
 
-async fn unix(stream: UnixStream, streams: &Cell<usize>, daemon: &dyn Daemon) -> Result<()> {
-    client(Fd::new(stream)?, None, streams, daemon).await
-}
-
-async fn tcp(stream: TcpStream, token: Option<&[u8]>, streams: &Cell<usize>, daemon: &dyn Daemon) -> Result<()> {
-    client(Fd::new(stream)?, token, streams, daemon).await
-}
-
-async fn client<T>(stream: Fd<T>, token: Option<&[u8]>, streams: &Cell<usize>, daemon: &dyn Daemon) -> Result<()>
-where
-    T: AsFd,
-    for<'a> &'a T: Read + Write,
-{
+async fn client(stream: UnixStream, token: Option<&[u8]>, streams: &Cell<usize>, daemon: &dyn Daemon) -> Result<()> {
+    let stream = Fd::new(stream)?;
     let call = match within(PATIENCE, receive(&stream, token)).await? {
         Ok(Some(call)) => call,
         Ok(None) => return Ok(()),
@@ -160,11 +150,7 @@ where
 }
 
 /// The call; `None` when the client hangs up before it has said anything, as the probe of a socket does.
-async fn receive<T>(stream: &Fd<T>, token: Option<&[u8]>) -> Result<std::result::Result<Option<Call>, Refusal>>
-where
-    T: AsFd,
-    for<'a> &'a T: Read + Write,
-{
+async fn receive(stream: &Fd<UnixStream>, token: Option<&[u8]>) -> Result<std::result::Result<Option<Call>, Refusal>> {
     let mut buffer = vec![0; LARGEST];
     let mut len = 0;
     loop {
@@ -185,11 +171,7 @@ where
     }
 }
 
-async fn send<T>(stream: &Fd<T>, mut bytes: &[u8]) -> Result<()>
-where
-    T: AsFd,
-    for<'a> &'a T: Read + Write,
-{
+async fn send(stream: &Fd<UnixStream>, mut bytes: &[u8]) -> Result<()> {
     while !bytes.is_empty() {
         let sent = within(PATIENCE, stream.write(bytes)).await?;
         bytes = bytes.get(sent..).unwrap_or_default();
@@ -197,11 +179,7 @@ where
     Ok(())
 }
 
-async fn refuse<T>(stream: &Fd<T>, refusal: &Refusal) -> Result<()>
-where
-    T: AsFd,
-    for<'a> &'a T: Read + Write,
-{
+async fn refuse(stream: &Fd<UnixStream>, refusal: &Refusal) -> Result<()> {
     let body = format!("{{\"error\":{}}}\n", Quoted(&refusal.text));
     let more = match refusal.status {
         401 => "WWW-Authenticate: Bearer\r\n".into(),
@@ -211,11 +189,7 @@ where
     reply(stream, refusal.status, "application/json", &more, body.as_bytes()).await
 }
 
-async fn reply<T>(stream: &Fd<T>, status: u16, media: &str, more: &str, body: &[u8]) -> Result<()>
-where
-    T: AsFd,
-    for<'a> &'a T: Read + Write,
-{
+async fn reply(stream: &Fd<UnixStream>, status: u16, media: &str, more: &str, body: &[u8]) -> Result<()> {
     let head = format!(
         "HTTP/1.1 {status} {}\r\nContent-Type: {media}\r\nContent-Length: {}\r\n{more}Cache-Control: no-store\r\n\
          Connection: close\r\n\r\n",
@@ -252,11 +226,7 @@ fn reason(status: u16) -> &'static str {
 }
 
 /// Sends a body in chunks (RFC 9112 §7.1). Without the last, empty one the client knows that it broke off.
-async fn send_stream<T>(stream: &Fd<T>, media: Media, mut chunks: Box<dyn Chunks>) -> Result<()>
-where
-    T: AsFd,
-    for<'a> &'a T: Read + Write,
-{
+async fn send_stream(stream: &Fd<UnixStream>, media: Media, mut chunks: Box<dyn Chunks>) -> Result<()> {
     let media = match media {
         Media::Lines => "application/x-ndjson",
         Media::Mp4 => "video/mp4",
@@ -306,6 +276,8 @@ mod tests {
     use crate::io::runtime::{Executor, Signal};
     use crate::time::Instant;
     use std::cell::RefCell;
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
 
     struct Fake {
         calls: RefCell<Vec<Call>>,
