@@ -1,6 +1,6 @@
 //! Where things come from and go to: sources, sinks, pins and commands of the configuration.
 
-use super::values::{Text, path};
+use super::values::{Text, must_be, path};
 use std::fmt;
 use std::path::PathBuf;
 
@@ -27,7 +27,7 @@ impl Url {
 impl Text for Url {
     const EXPECTED: &'static str = "an address http://…";
     fn parse(text: &str) -> Result<Self, String> {
-        url(text, &["http://", "https://"]).ok_or_else(|| format!("must be {}", Self::EXPECTED))
+        url(text, &["http://", "https://"]).ok_or_else(|| must_be(Self::EXPECTED))
     }
 }
 
@@ -90,7 +90,7 @@ impl Text for VideoSource {
                 .or_else(|| path_after(text, "v4l2:").map(VideoSource::V4l2))
                 .or_else(|| url(text, &["rtsp://"]).map(VideoSource::Rtsp)),
         };
-        found.ok_or_else(|| format!("must be {}", Self::EXPECTED))
+        found.ok_or_else(|| must_be(Self::EXPECTED))
     }
 }
 
@@ -130,7 +130,7 @@ impl Text for AudioSource {
             _ => path_after(text, "fifo:")
                 .map(AudioSource::Fifo)
                 .or_else(|| path_after(text, "file:").map(AudioSource::File))
-                .ok_or_else(|| format!("must be {}", Self::EXPECTED)),
+                .ok_or_else(|| must_be(Self::EXPECTED)),
         }
     }
 }
@@ -153,7 +153,7 @@ impl Text for AudioCodec {
             "aac" => Ok(AudioCodec::Aac),
             "opus" => Ok(AudioCodec::Opus),
             "l16" => Ok(AudioCodec::L16),
-            _ => Err(format!("must be {}", Self::EXPECTED)),
+            _ => Err(must_be(Self::EXPECTED)),
         }
     }
 }
@@ -182,7 +182,7 @@ impl Text for SnapshotSource {
                 .or_else(|| command_after(text, "exec:").map(SnapshotSource::Exec))
                 .or_else(|| url(text, &["http://"]).filter(|_| local).map(SnapshotSource::Http)),
         }
-        .ok_or_else(|| format!("must be {}", Self::EXPECTED))
+        .ok_or_else(|| must_be(Self::EXPECTED))
     }
 }
 
@@ -215,7 +215,7 @@ impl Text for SpeakerSink {
                 .or_else(|| path_after(text, "oss:").map(SpeakerSink::Oss))
                 .or_else(|| command_after(text, "exec:").map(SpeakerSink::Exec)),
         }
-        .ok_or_else(|| format!("must be {}", Self::EXPECTED))
+        .ok_or_else(|| must_be(Self::EXPECTED))
     }
 }
 
@@ -257,7 +257,7 @@ impl Text for MotionMode {
         [Detect, Continuous, Api, Firmware, Onvif, Off]
             .into_iter()
             .find(|mode| mode.as_str() == text)
-            .ok_or_else(|| format!("must be {}", Self::EXPECTED))
+            .ok_or_else(|| must_be(Self::EXPECTED))
     }
 }
 
@@ -299,7 +299,7 @@ impl Text for Button {
             }
             text.strip_prefix("sysfs:").and_then(Gpio::parse).map(Button::Sysfs)
         };
-        parse().ok_or_else(|| format!("must be {}", Self::EXPECTED))
+        parse().ok_or_else(|| must_be(Self::EXPECTED))
     }
 }
 
@@ -332,8 +332,7 @@ impl Text for StatusLight {
     const EXPECTED: &'static str = "a light: sysfs:GPIO[:low], exec:COMMAND";
     fn parse(text: &str) -> Result<Self, String> {
         let gpio = text.strip_prefix("sysfs:").and_then(Gpio::parse).map(StatusLight::Sysfs);
-        gpio.or_else(|| command_after(text, "exec:").map(StatusLight::Exec))
-            .ok_or_else(|| format!("must be {}", Self::EXPECTED))
+        gpio.or_else(|| command_after(text, "exec:").map(StatusLight::Exec)).ok_or_else(|| must_be(Self::EXPECTED))
     }
 }
 

@@ -12,6 +12,12 @@ pub(super) trait Text: Sized {
     fn parse(text: &str) -> Result<Self, String>;
 }
 
+/// The sentence about a text that is none of them.
+#[cold]
+pub(super) fn must_be(expected: &str) -> String {
+    format!("must be {expected}")
+}
+
 /// The accessory's name: 1 to 58 bytes, so that the network's copy with four digits behind it still
 /// fits a DNS label (RFC 1035 §2.3.4), without control characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +75,7 @@ impl SetupCode {
 impl Text for SetupCode {
     const EXPECTED: &'static str = "a setup code XXX-XX-XXX of eight digits";
     fn parse(text: &str) -> Result<Self, String> {
-        let shape = || format!("must be {}", Self::EXPECTED);
+        let shape = || must_be(Self::EXPECTED);
         let code: [u8; 10] = text.as_bytes().try_into().map_err(|_| shape())?;
         let well_formed = code.iter().enumerate().all(|(at, byte)| match at {
             3 | 6 => *byte == b'-',
@@ -149,7 +155,7 @@ impl Level {
 impl Text for Level {
     const EXPECTED: &'static str = "a log level: off, error, warn, info, debug, trace";
     fn parse(text: &str) -> Result<Self, String> {
-        Level::named(text).ok_or_else(|| format!("must be {}", Self::EXPECTED))
+        Level::named(text).ok_or_else(|| must_be(Self::EXPECTED))
     }
 }
 
@@ -161,7 +167,7 @@ impl Text for Interface {
     const EXPECTED: &'static str = "the name of a network interface";
     fn parse(text: &str) -> Result<Self, String> {
         let fits = (1..=15).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
-        fits.then(|| Interface(text.into())).ok_or_else(|| format!("must be {}", Self::EXPECTED))
+        fits.then(|| Interface(text.into())).ok_or_else(|| must_be(Self::EXPECTED))
     }
 }
 
@@ -182,7 +188,7 @@ impl Listen {
 impl Text for Listen {
     const EXPECTED: &'static str = "an address with a port, as \"127.0.0.1:8071\"";
     fn parse(text: &str) -> Result<Self, String> {
-        text.parse().map(Listen).map_err(|_| format!("must be {}", Self::EXPECTED))
+        text.parse().map(Listen).map_err(|_| must_be(Self::EXPECTED))
     }
 }
 
@@ -201,7 +207,7 @@ impl Text for Token {
     const EXPECTED: &'static str = "a token of 8 to 128 visible ASCII characters";
     fn parse(text: &str) -> Result<Self, String> {
         let fits = (8..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
-        fits.then(|| Token(text.into())).ok_or_else(|| format!("must be {}", Self::EXPECTED))
+        fits.then(|| Token(text.into())).ok_or_else(|| must_be(Self::EXPECTED))
     }
 }
 
