@@ -48,10 +48,10 @@ pub enum Failed {
 impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failed::Busy => write!(f, "not run: {AT_ONCE} commands run already"),
-            Failed::NotStarted(error) => write!(f, "not run: {error}"),
-            Failed::TooLong(limit) => write!(f, "killed because it took longer than {} s", limit.as_secs()),
-            Failed::TooMuch(most) => write!(f, "killed because it printed more than {} KiB", most / 1024),
+            Failed::Busy => write!(f, "was not run: {AT_ONCE} others run already"),
+            Failed::NotStarted(error) => write!(f, "was not run: {error}"),
+            Failed::TooLong(limit) => write!(f, "did not end within {} s", limit.as_secs()),
+            Failed::TooMuch(most) => write!(f, "printed more than {} KiB", most / 1024),
             Failed::Ended(End::Exited(127)) => f.write_str("ended with exit code 127 (no such command?)"),
             Failed::Ended(End::Exited(code)) => write!(f, "ended with exit code {code}"),
             Failed::Ended(End::Killed(signal)) => match signals::name(*signal) {
@@ -383,8 +383,10 @@ mod tests {
         let read = with(async |commands| {
             let feeding = commands.feed(&format!("cat >{}", path.display()), &[]).expect("fine");
             assert_eq!(feeding.write(b"sound").expect("room"), 5);
+            while !std::fs::read(&path).is_ok_and(|read| read == b"sound") {
+                sleep_until(now() + Duration::from_millis(2)).await;
+            }
             drop(feeding);
-            // Its input has ended: so does it, before the second is over.
             while !commands.0.live.borrow().is_empty() {
                 sleep_until(now() + Duration::from_millis(2)).await;
             }
