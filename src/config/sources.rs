@@ -54,6 +54,32 @@ impl fmt::Debug for Url {
     }
 }
 
+/// A server on this machine, as a [`Url`] names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Loopback<'a> {
+    /// `user:password`, as it stands in the address.
+    pub login: Option<&'a str>,
+    /// TCP port of 127.0.0.1.
+    pub port: u16,
+    /// Path and query.
+    pub target: &'a str,
+}
+
+impl Url {
+    /// The address in parts, when it is one of `http://` and this machine.
+    pub fn loopback(&self) -> Option<Loopback<'_>> {
+        let rest = self.0.strip_prefix("http://")?;
+        let (authority, target) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        // A password may have any character but "/".
+        let (login, host) = authority.rsplit_once('@').map_or((None, authority), |(login, host)| (Some(login), host));
+        let port = match host.strip_prefix("127.0.0.1")? {
+            "" => 80,
+            more => more.strip_prefix(':')?.parse().ok()?,
+        };
+        Some(Loopback { login, port, target: if target.is_empty() { "/" } else { target } })
+    }
+}
+
 /// Where the video comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VideoSource {
@@ -174,13 +200,12 @@ pub enum SnapshotSource {
 impl Text for SnapshotSource {
     const EXPECTED: &'static str = "a source of pictures: auto, file:PATH, http://127.0.0.1/…, exec:COMMAND";
     fn parse(text: &str) -> Result<Self, String> {
-        let local = ["http://127.0.0.1/", "http://127.0.0.1:"].iter().any(|prefix| text.starts_with(prefix));
         match text {
             "auto" => Some(SnapshotSource::Auto),
             _ => path_after(text, "file:")
                 .map(SnapshotSource::File)
                 .or_else(|| command_after(text, "exec:").map(SnapshotSource::Exec))
-                .or_else(|| url(text, &["http://"]).filter(|_| local).map(SnapshotSource::Http)),
+                .or_else(|| url(text, &["http://"]).filter(|url| url.loopback().is_some()).map(SnapshotSource::Http)),
         }
         .ok_or_else(|| must_be(Self::EXPECTED))
     }
@@ -397,8 +422,26 @@ mod tests {
     fn pictures_come_from_this_machine_only() {
         assert!(SnapshotSource::parse("http://127.0.0.1/a.jpg").is_ok());
         assert!(SnapshotSource::parse("http://127.0.0.1:8080/a.jpg").is_ok());
-        for wrong in ["http://127.0.0.1.evil/", "http://10.0.0.1/", "https://127.0.0.1/", "file:", "exec:"] {
+        for wrong in [
+            "http://127.0.0.1.evil/",
+            "http://10.0.0.1/",
+            "https://127.0.0.1/",
+            "http://127.0.0.1:80@10.0.0.1/",
+            "http://me@10.0.0.1/@127.0.0.1/",
+            "http://127.0.0.1:65536/",
+            "http://127.0.0.1:/",
+            "file:",
+            "exec:",
+        ] {
             assert!(SnapshotSource::parse(wrong).is_err(), "{wrong}");
         }
+        let parts = |text: &str| {
+            let url = url(text, &["http://"]).expect(text);
+            let Loopback { login, port, target } = url.loopback().expect(text);
+            (login.map(String::from), port, target.to_string())
+        };
+        assert_eq!(parts("http://127.0.0.1"), (None, 80, "/".into()));
+        assert_eq!(parts("http://127.0.0.1:8080/a?b=c@d"), (None, 8080, "/a?b=c@d".into()));
+        assert_eq!(parts("http://me:p@s:s@127.0.0.1/x"), (Some("me:p@s:s".into()), 80, "/x".into()));
     }
 }

@@ -1,5 +1,6 @@
 //! Everything `unsafe`: calls into the kernel that the standard library does not make.
 
+pub mod connect;
 pub mod disk;
 pub mod dsp;
 pub mod epoll;

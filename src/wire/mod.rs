@@ -5,6 +5,7 @@ pub mod dns;
 pub mod h264;
 pub mod hdsdata;
 pub mod http;
+pub mod http_answer;
 pub mod json;
 pub mod rtcp;
 pub mod rtp;
