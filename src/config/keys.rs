@@ -141,9 +141,9 @@ pub static KEYS: &[Key] = &[
     ),
     key(
         "snapshot.source",
-        Kind::Pattern("^(auto|file:.+|http://127\\.0\\.0\\.1[:/].*|exec:.+)$"),
+        Kind::Pattern("^(auto|file:.+|http://([^/]+@)?127\\.0\\.0\\.1(:[0-9]+)?(/.*)?|exec:.+)$"),
         "\"auto\"",
-        "Where still pictures come from: auto, file:PATH, http://127.0.0.1/..., exec:COMMAND.",
+        "Still pictures: auto (of a known streamer), file:PATH, http://[LOGIN@]127.0.0.1[:PORT]/..., exec:COMMAND.",
     ),
     key(
         "speaker.sink",

@@ -336,11 +336,6 @@ impl Config {
             AudioCodec::Opus => later("audio.codec", "\"opus\""),
             AudioCodec::L16 => later("audio.codec", "\"l16\""),
         }
-        match self.snapshot.source {
-            SnapshotSource::Auto | SnapshotSource::File(_) => {}
-            SnapshotSource::Http(_) => later("snapshot.source", "http:"),
-            SnapshotSource::Exec(_) => later("snapshot.source", "exec:"),
-        }
         if self.speaker.sink != SpeakerSink::None {
             later("speaker.sink", "talk-back");
         }
@@ -607,7 +602,8 @@ mod tests {
             \"audio\":{\"codec\":\"opus\"},\"snapshot\":{\"source\":\"exec:x\"},\"speaker\":{\"sink\":\"raptor\"},
             \"motion\":{\"mode\":\"onvif\"},\"doorbell\":{\"button\":\"sysfs:1\"},\"led\":{\"status\":\"sysfs:1\"},
             \"hooks\":{\"night_vision\":\"a\",\"camera_active\":\"b\",\"keyframe\":\"c\"}}";
-        assert_eq!(unbuilt(everything).len(), 11);
+        // Pictures come from commands.
+        assert_eq!(unbuilt(everything).len(), 10);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What the control interface asks for.
 
 use super::clip::Clip;
+use super::picture::Want;
 use super::shared::{Shared, Stop};
 use super::{advertise, controllers, effects, feed, live, picture};
 use crate::control::events::EventLines;
@@ -123,7 +124,7 @@ impl Daemon for Control {
                     return Answer::Refused(409, "the camera is switched off in Apple Home".into());
                 }
                 let shared = shared.clone();
-                Answer::Later(Box::pin(async move { Answer::Jpeg(picture::take(&shared, None).await) }))
+                Answer::Later(Box::pin(async move { Answer::Jpeg(picture::take(&shared, Want::default()).await) }))
             }
             Call::Qr => {
                 let accessory = shared.accessory.borrow();

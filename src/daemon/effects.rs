@@ -18,7 +18,7 @@ pub enum Done {
     /// A file of the store.
     Stored(Option<ConnectionId>, Stored, Result<(), crate::store::Error>),
     /// A still picture.
-    Picture(Result<Vec<u8>, crate::source::snapshot::NoPicture>),
+    Picture(crate::source::snapshot::FromFile),
 }
 
 /// Does everything that the accessory has asked for.
@@ -62,6 +62,9 @@ fn one(shared: &Rc<Shared>, effect: Effect) {
             shared.note(Event::CameraActive { on });
             let change = shared.sensor.borrow_mut().handle_camera_active(on, now());
             shared.motion(change, Cause::Controller);
+            if !on {
+                shared.pictures.forget();
+            }
             shared.retain();
         }
         Effect::RecordingArmed(on) => {
@@ -77,8 +80,9 @@ fn one(shared: &Rc<Shared>, effect: Effect) {
             live::end(shared, view, if is_on { live::Cause::Disconnected } else { live::Cause::CameraOff });
         }
         Effect::SoundChanged => {}
-        Effect::Snapshot { connection, reason, .. } => {
-            shared.executor.spawn(picture::answer(shared.clone(), connection, reason));
+        Effect::Snapshot { connection, width, reason, .. } => {
+            let want = picture::Want { reason, width: Some(width) };
+            shared.executor.spawn(picture::answer(shared.clone(), connection, want));
         }
     }
 }
@@ -152,7 +156,7 @@ pub async fn finish(shared: Rc<Shared>) {
                     controller.with(|c, accessory, s| c.handle_stored(result.is_ok(), accessory, s));
                 }
             }
-            Done::Picture(result) => picture::taken(&shared, result),
+            Done::Picture(result) => shared.pictures.handle_read(result),
         }
         run(&shared);
         // The answer that waited may leave now.

@@ -19,6 +19,7 @@ mod streams;
 use crate::config::{AudioSource, Config, MotionMode, VideoSource};
 use crate::control::{qr, server, socket};
 use crate::hds::{Disconnect, FRAME_BYTES, Prepared, Slot};
+use crate::io::command::Commands;
 use crate::io::loan::Home;
 use crate::io::random::{self, SystemRandom};
 use crate::io::runtime::{Executor, Fd, Signal, now, or, sleep_until, sleep_until_some, yield_now};
@@ -158,10 +159,9 @@ async fn serve(options: Options, executor: Executor, signals: Fd<std::fs::File>)
         streams: RefCell::default(),
         views: RefCell::default(),
         source: RefCell::default(),
-        picture: RefCell::default(),
-        picture_changed: Signal::default(),
-        picture_pending: Cell::new(false),
-        picture_failed: Cell::new(false),
+        pictures: picture::Pictures::default(),
+        commands: Commands::new(executor.clone()).map_err(|e| format!("/dev/null: {e}"))?,
+        root: std::env::var_os("HKSVD_ROOT").unwrap_or_else(|| "/".into()).into(),
         stop: Cell::new(None),
         stop_changed: Signal::default(),
         config,
@@ -443,4 +443,5 @@ async fn shut_down(shared: &Rc<Shared>) {
     while now() < patience && !is_quiet() {
         sleep_until(now() + Duration::from_millis(10)).await;
     }
+    shared.commands.end_all().await;
 }

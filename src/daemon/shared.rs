@@ -10,6 +10,7 @@ use crate::hap::accessory::{Accessory, Refusal};
 use crate::hap::{self, accessory::DataStreams};
 use crate::hds::prepared::PREPARED_LIFETIME;
 use crate::hds::{self, Permission, Prepared, Selected, SessionId, Slot};
+use crate::io::command::Commands;
 use crate::io::loan::Home;
 use crate::io::random::SystemRandom;
 use crate::io::runtime::{Executor, Signal, now, sleep_until};
@@ -21,6 +22,7 @@ use crate::store::Store;
 use crate::time::{Duration, Instant};
 use crate::trace::{Cause, Event, Trace};
 use std::cell::{Cell, RefCell};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -103,14 +105,12 @@ pub struct Shared {
     pub views: RefCell<[Option<Rc<LiveView>>; VIEWS]>,
     /// The figures of the sources.
     pub source: RefCell<super::feed::Figures>,
-    /// The picture that `/resource` was answered with last, and when it was taken.
-    pub picture: RefCell<Option<(Instant, Rc<[u8]>)>>,
-    /// Whoever waits for the picture that is being taken.
-    pub picture_changed: Signal,
-    /// A picture is being taken.
-    pub picture_pending: Cell<bool>,
-    /// The last picture could not be taken.
-    pub picture_failed: Cell<bool>,
+    /// Still pictures.
+    pub pictures: super::picture::Pictures,
+    /// Commands of the configuration.
+    pub commands: Commands,
+    /// The root of the file system, where the camera's own things are looked for; tests have another one.
+    pub root: PathBuf,
     /// Somebody wants the daemon to stop; with `true`, to forget everything before.
     pub stop: Cell<Option<Stop>>,
     /// `stop` was set.

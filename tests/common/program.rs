@@ -133,6 +133,15 @@ impl Program {
         program
     }
 
+    /// As [`Program::run`], with the camera's own things below `root`.
+    pub fn run_on(root: &Path, folder: &Folder, config: &Path) -> Self {
+        let mut command = hksvd(["run", "--config"]);
+        command.arg(config).env("HKSVD_ROOT", root);
+        let program = Self::start(command, folder.path("socket"));
+        program.port();
+        program
+    }
+
     /// `hksvd run --supervise`; it need not come to serve.
     pub fn supervise(folder: &Folder, config: &Path) -> Self {
         let mut command = hksvd(["run", "--supervise", "--config"]);
