@@ -1,5 +1,5 @@
-//! Still pictures from everything that they can come from: the real program with sources that do what sources
-//! do, good and bad.
+//! Still pictures from everything that they can come from, and what hooks and the status light make of the
+//! camera's states: the real program with sources that do what sources do, good and bad.
 
 #[allow(dead_code)]
 #[path = "common/controller.rs"]
@@ -419,5 +419,105 @@ fn a_streamer_is_found_and_gives_the_size_that_is_asked_for() {
     assert_eq!(resource(&mut client, Some(0), 1280), (200, jpeg("large")));
     eventually("the small one again", || (resource(&mut client, Some(0), 320) == (200, small.clone())).then_some(()));
     assert_eq!(snapshot(&program, &folder), jpeg("large"));
+    program.stop();
+}
+
+#[test]
+fn hooks_and_the_light_follow_the_states() {
+    let folder = Folder::new("states");
+    let root = folder.path("root");
+    let gpio = root.join("sys/class/gpio");
+    std::fs::create_dir_all(gpio.join("gpio38")).unwrap();
+    for file in ["export", "gpio38/direction", "gpio38/value"] {
+        std::fs::write(gpio.join(file), "").unwrap();
+    }
+    let (active, night) = (folder.path("active"), folder.path("night"));
+    let lock = folder.path("lock");
+    let config = config(
+        &folder,
+        json!({
+            "led": {"status": "sysfs:38:low"},
+            "hooks": {
+                // Two at a time would be seen.
+                "camera_active": format!(
+                    "mkdir {lock} || echo twice >>{active}; echo $HKSVD_CAMERA_ACTIVE $HKSVD_PRIVACY >>{active}; \
+                     sleep 0.2; rmdir {lock}",
+                    lock = lock.display(), active = active.display()
+                ),
+                "night_vision": format!("echo $HKSVD_NIGHT_VISION $HKSVD_DAYNIGHT >>{}; exit 3", night.display()),
+            },
+        }),
+    );
+    let program = Program::run_on(&root, &folder, &config);
+    let lines = |path: &Path| {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.lines().map(String::from).collect::<Vec<_>>()
+    };
+    let wait_last = |path: &Path, wanted: &str| {
+        eventually(wanted, || (lines(path).last().map(String::as_str) == Some(wanted)).then_some(()));
+    };
+    // sysfs takes each write for itself; this file keeps what is behind.
+    let wait_light = |level: &str| {
+        let direction = gpio.join("gpio38/direction");
+        eventually(level, || std::fs::read_to_string(&direction).unwrap().starts_with(level).then_some(()));
+    };
+    wait_last(&active, "1 off");
+    wait_last(&night, "1 auto");
+    wait_light("low");
+
+    let (_, mut client) = Client::pair(program.port());
+    client.write_timed("21A", "11B", json!(false));
+    wait_last(&night, "0 day");
+    client.write_timed("21A", "21D", json!(false));
+    wait_light("high");
+    client.write_timed("21A", "21D", json!(true));
+    wait_light("low");
+    client.write("21A", "21B", json!(0));
+    wait_light("high");
+    wait_last(&active, "0 on");
+    // Faster than the hook: the last one counts.
+    for value in [1, 0, 1, 0, 1] {
+        client.write("21A", "21B", json!(value));
+    }
+    wait_last(&active, "1 off");
+    wait_light("low");
+    let ran = lines(&active);
+    assert!(!ran.contains(&"twice".into()) && ran.windows(2).all(|two| two[0] != two[1]), "{ran:?}");
+    assert_eq!(lines(&night).len(), 2, "on changes only");
+    eventually("its failure is said", || {
+        (!program.said("hooks.night_vision: the command ended").is_empty()).then_some(())
+    });
+    assert_eq!(program.said("hooks.night_vision: the command ended with exit code 3").len(), 1, "once");
+    eventually("no zombie", || children(&program).is_empty().then_some(()));
+    program.stop();
+}
+
+#[test]
+fn a_light_may_be_a_command_and_tells_the_state() {
+    let folder = Folder::new("light");
+    let light = folder.path("light");
+    let command = format!("exec:echo $HKSVD_LED $HKSVD_STATE >{}", light.display());
+    let program = Program::run(&folder, &config(&folder, json!({"led": {"status": command}})));
+    let wait = |wanted: &str| {
+        eventually(wanted, || {
+            (std::fs::read_to_string(&light).unwrap_or_default() == format!("{wanted}\n")).then_some(())
+        });
+    };
+    wait("1 stream");
+    let (_, mut client) = Client::pair(program.port());
+    client.arm(false);
+    wait("1 record");
+    client.write_timed("21A", "21D", json!(false));
+    wait("0 record");
+    client.write_timed("21A", "21D", json!(true));
+    client.write("204", "B0", json!(0));
+    wait("1 stream");
+    for stream in 0..2 {
+        let iid = client.iid_of("110", "B0", stream);
+        client.put(json!({"characteristics": [{"aid": 1, "iid": iid, "value": 0}]}));
+    }
+    wait("1 detect");
+    client.write("21A", "21B", json!(0));
+    wait("0 off");
     program.stop();
 }

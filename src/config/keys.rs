@@ -170,15 +170,20 @@ pub static KEYS: &[Key] = &[
         "led.status",
         Kind::Pattern("^(sysfs:[0-9]+(:low)?|exec:.+)$"),
         "null",
-        "Status light: sysfs:GPIO, sysfs:GPIO:low, exec:COMMAND.",
+        "Status light: sysfs:GPIO[:low], exec:COMMAND (told HKSVD_LED 0 1, HKSVD_STATE off detect stream record).",
     ),
     key(
         "hooks.night_vision",
         Kind::Text(1024),
         "null",
-        "Command that switches night vision; adds it to the accessory.",
+        "Command for night vision, adds its switch: told HKSVD_NIGHT_VISION 0 1, HKSVD_DAYNIGHT auto day.",
     ),
-    key("hooks.camera_active", Kind::Text(1024), "null", "Command to run when the camera is switched on or off."),
+    key(
+        "hooks.camera_active",
+        Kind::Text(1024),
+        "null",
+        "Command for the camera going on or off: told HKSVD_CAMERA_ACTIVE 0 1, HKSVD_PRIVACY on off.",
+    ),
     key("hooks.keyframe", Kind::Text(1024), "null", "Command that makes the encoder send a key frame."),
 ];
 

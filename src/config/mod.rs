@@ -344,16 +344,8 @@ impl Config {
             MotionMode::Onvif => later("motion.mode", "\"onvif\""),
             MotionMode::Detect | MotionMode::Continuous | MotionMode::Api | MotionMode::Off => {}
         }
-        for (set, key, what) in [
-            (self.doorbell.button.is_some(), "doorbell.button", "a button (use \"doorbell\": true and `hksvd ring`)"),
-            (self.led.status.is_some(), "led.status", "the status light"),
-            (self.hooks.night_vision.is_some(), "hooks.night_vision", "this hook"),
-            (self.hooks.camera_active.is_some(), "hooks.camera_active", "this hook"),
-            (self.hooks.keyframe.is_some(), "hooks.keyframe", "this hook"),
-        ] {
-            if set {
-                later(key, what);
-            }
+        if self.doorbell.button.is_some() {
+            later("doorbell.button", "a button (use \"doorbell\": true and `hksvd ring`)");
         }
         problems
     }
@@ -602,8 +594,8 @@ mod tests {
             \"audio\":{\"codec\":\"opus\"},\"snapshot\":{\"source\":\"exec:x\"},\"speaker\":{\"sink\":\"raptor\"},
             \"motion\":{\"mode\":\"onvif\"},\"doorbell\":{\"button\":\"sysfs:1\"},\"led\":{\"status\":\"sysfs:1\"},
             \"hooks\":{\"night_vision\":\"a\",\"camera_active\":\"b\",\"keyframe\":\"c\"}}";
-        // Pictures come from commands.
-        assert_eq!(unbuilt(everything).len(), 10);
+        // Pictures, lights and hooks are there.
+        assert_eq!(unbuilt(everything).len(), 6);
     }
 
     #[test]

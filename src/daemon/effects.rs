@@ -65,16 +65,20 @@ fn one(shared: &Rc<Shared>, effect: Effect) {
             if !on {
                 shared.pictures.forget();
             }
+            shared.states_changed.notify();
             shared.retain();
         }
         Effect::RecordingArmed(on) => {
             log::info!(target: "daemon", "recording {}", if on { "armed: the prebuffer fills" } else { "disarmed" });
             shared.note(Event::RecordingArmed { on });
+            shared.states_changed.notify();
             shared.retain();
         }
-        Effect::StreamingAllowed(_) => shared.retain(),
-        // The hooks and the status light come with buttons and LEDs.
-        Effect::StatusLed(_) | Effect::NightVision(_) => {}
+        Effect::StreamingAllowed(_) => {
+            shared.states_changed.notify();
+            shared.retain();
+        }
+        Effect::StatusLed(_) | Effect::NightVision(_) => shared.states_changed.notify(),
         Effect::EndLiveView { view } => {
             let is_on = shared.accessory.borrow().state.camera_active();
             live::end(shared, view, if is_on { live::Cause::Disconnected } else { live::Cause::CameraOff });

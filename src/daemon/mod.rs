@@ -14,6 +14,7 @@ mod load;
 mod memory;
 mod picture;
 mod shared;
+mod states;
 mod streams;
 
 use crate::config::{AudioSource, Config, MotionMode, VideoSource};
@@ -161,6 +162,8 @@ async fn serve(options: Options, executor: Executor, signals: Fd<std::fs::File>)
         source: RefCell::default(),
         pictures: picture::Pictures::default(),
         commands: Commands::new(executor.clone()).map_err(|e| format!("/dev/null: {e}"))?,
+        states_changed: Signal::default(),
+        key_frame_wanted: Signal::default(),
         root: std::env::var_os("HKSVD_ROOT").unwrap_or_else(|| "/".into()).into(),
         stop: Cell::new(None),
         stop_changed: Signal::default(),
@@ -180,6 +183,7 @@ async fn serve(options: Options, executor: Executor, signals: Fd<std::fs::File>)
     executor.spawn(watch_motion(shared.clone()));
     start_control(&shared, budget, sockets.control, sockets.control_tcp)?;
     start_sources(&shared, budget);
+    states::start(&shared);
     if shared.config.hap.mdns {
         let names = shared.config.hap.interfaces.iter().map(|i| i.0.clone()).collect();
         let selection = io::mdns::Selection { names, ipv4_only: sockets.ipv4_only };

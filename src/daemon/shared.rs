@@ -109,6 +109,10 @@ pub struct Shared {
     pub pictures: super::picture::Pictures,
     /// Commands of the configuration.
     pub commands: Commands,
+    /// A state has changed that hooks or the status light follow.
+    pub states_changed: Signal,
+    /// Somebody wants a key frame: `hooks.keyframe` runs.
+    pub key_frame_wanted: Signal,
     /// The root of the file system, where the camera's own things are looked for; tests have another one.
     pub root: PathBuf,
     /// Somebody wants the daemon to stop; with `true`, to forget everything before.

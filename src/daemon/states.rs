@@ -1,0 +1,161 @@
+//! What follows the camera's states outside of HomeKit: the hooks and the status light.
+//!
+//! One task for each looks at the state, does what it takes and waits until the state has changed: there is
+//! no queue, so the latest value wins, and each runs once at start.
+
+use super::shared::Shared;
+use crate::config::{Command, Gpio, StatusLight};
+use crate::io::command::Order;
+use crate::io::gpio;
+use crate::io::runtime::{now, sleep_until};
+use crate::time::Duration;
+use crate::trace::Repeats;
+use std::rc::Rc;
+
+/// A hook that takes longer is killed.
+const LIMIT: Duration = Duration::from_secs(10);
+/// Encoders make a key frame of any size out of a request: not more of them than this.
+const KEY_FRAME_PAUSE: Duration = Duration::from_secs(1);
+
+/// The row of Home's settings that is in force.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Off,
+    Detect,
+    Stream,
+    Record,
+}
+
+impl Mode {
+    fn of(shared: &Shared) -> Self {
+        let state = &shared.accessory.borrow().state;
+        match () {
+            () if !state.camera_active() => Mode::Off,
+            () if state.recording_permission().armed() => Mode::Record,
+            () if state.streaming_allowed() => Mode::Stream,
+            () => Mode::Detect,
+        }
+    }
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Mode::Off => "off",
+            Mode::Detect => "detect",
+            Mode::Stream => "stream",
+            Mode::Record => "record",
+        }
+    }
+}
+
+/// Two environment variables: a digit for scripts, and a word that the tools of Thingino take.
+type Variables = [(&'static str, &'static str); 2];
+
+fn camera_active(shared: &Shared) -> Variables {
+    match shared.accessory.borrow().state.camera_active() {
+        true => [("HKSVD_CAMERA_ACTIVE", "1"), ("HKSVD_PRIVACY", "off")],
+        false => [("HKSVD_CAMERA_ACTIVE", "0"), ("HKSVD_PRIVACY", "on")],
+    }
+}
+
+fn night_vision(shared: &Shared) -> Variables {
+    match shared.accessory.borrow().state.settings().night_vision {
+        true => [("HKSVD_NIGHT_VISION", "1"), ("HKSVD_DAYNIGHT", "auto")],
+        false => [("HKSVD_NIGHT_VISION", "0"), ("HKSVD_DAYNIGHT", "day")],
+    }
+}
+
+/// The light is on while the camera is, unless Home wants it dark.
+fn is_lit(shared: &Shared) -> bool {
+    let state = &shared.accessory.borrow().state;
+    state.camera_active() && state.settings().indicator
+}
+
+fn light(shared: &Shared) -> Variables {
+    [("HKSVD_LED", if is_lit(shared) { "1" } else { "0" }), ("HKSVD_STATE", Mode::of(shared).as_str())]
+}
+
+/// Starts what the configuration asks for.
+pub fn start(shared: &Rc<Shared>) {
+    let config = &shared.config;
+    for (key, command, variables) in [
+        ("hooks.camera_active", &config.hooks.camera_active, camera_active as fn(&Shared) -> Variables),
+        ("hooks.night_vision", &config.hooks.night_vision, night_vision),
+    ] {
+        if let Some(command) = command {
+            shared.executor.spawn(hook(shared.clone(), key, command.clone(), variables));
+        }
+    }
+    match &config.led.status {
+        Some(StatusLight::Exec(command)) => {
+            shared.executor.spawn(hook(shared.clone(), "led.status", command.clone(), light));
+        }
+        Some(StatusLight::Sysfs(pin)) => shared.executor.spawn(pin_light(shared.clone(), *pin)),
+        None => {}
+    }
+    if let Some(command) = &config.hooks.keyframe {
+        shared.executor.spawn(key_frames(shared.clone(), command.clone()));
+    }
+}
+
+/// Runs a command for each state, for ever.
+async fn hook(shared: Rc<Shared>, key: &'static str, command: Command, variables: fn(&Shared) -> Variables) {
+    let mut done = None;
+    let mut failures = Repeats::default();
+    loop {
+        let seen = shared.states_changed.count();
+        let wanted = variables(&shared);
+        if done != Some(wanted) {
+            run(&shared, key, &command, &wanted, &mut failures).await;
+            // A command that has failed is not tried again: it would fail for as long as nobody mends it.
+            done = Some(wanted);
+        }
+        shared.states_changed.changed(seen).await;
+    }
+}
+
+async fn run(
+    shared: &Shared,
+    key: &str,
+    command: &Command,
+    variables: &[(&str, &str)],
+    failures: &mut Repeats<String>,
+) {
+    match shared.commands.run(Order { command: &command.0, variables, limit: LIMIT }).await {
+        Ok(()) => failures.over(|_, _| {}),
+        Err(why) => {
+            failures.note(now(), why.to_string(), |why, repeated| log::warn!("{key}: the command {why}{repeated}"));
+        }
+    }
+}
+
+/// Switches a pin for each state, for ever.
+async fn pin_light(shared: Rc<Shared>, pin: Gpio) {
+    let mut done = None;
+    let mut failures = Repeats::default();
+    let root = shared.root.join("sys/class/gpio");
+    loop {
+        let seen = shared.states_changed.count();
+        let lit = is_lit(&shared);
+        if done != Some(lit) {
+            match gpio::set(&root, pin.number, lit != pin.low) {
+                Ok(()) => done = Some(lit),
+                Err(error) => failures.note(now(), error.to_string(), |error, repeated| {
+                    log::warn!("led.status: GPIO {}: {error}{repeated}", pin.number);
+                }),
+            }
+        }
+        shared.states_changed.changed(seen).await;
+    }
+}
+
+/// Asks the encoder for key frames, whenever somebody wants one, for ever.
+async fn key_frames(shared: Rc<Shared>, command: Command) {
+    let mut failures = Repeats::default();
+    let mut seen = shared.key_frame_wanted.count();
+    loop {
+        shared.key_frame_wanted.changed(seen).await;
+        seen = shared.key_frame_wanted.count();
+        run(&shared, "hooks.keyframe", &command, &[], &mut failures).await;
+        sleep_until(now() + KEY_FRAME_PAUSE).await;
+    }
+}
