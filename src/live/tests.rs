@@ -660,6 +660,33 @@ fn whoever_is_overrun_goes_on_at_the_newest_key_frame() {
 }
 
 #[test]
+fn a_key_frame_in_the_middle_of_catching_up_is_the_better_beginning() {
+    let mut rig = Rig::new();
+    rig.prebuffer.set_retention(Retention::CurrentGop);
+    rig.pictures(116);
+    rig.start(Begin::FromPrebuffer);
+    // The key frame comes 133 ms after the start: nothing in front of it is held any more.
+    rig.pictures(60);
+    let seen = rig.seen();
+    let skipped = rig.pushed.len() - seen.len();
+    assert!((30..100).contains(&skipped), "{skipped} were still to be sent");
+    assert_whole(&seen, &[&rig.pushed[..120 - skipped], &rig.pushed[120..]].concat(), SPS);
+    let last = rig.offset.wrapping_add(rig.pushed.last().unwrap().0 as u32);
+    assert_eq!(seen.last().unwrap().timestamp, last);
+    assert_eq!(rig.count(Report::Lagged), 0);
+    // Two pictures at once, the second a key frame: the first is gone, and not missed.
+    rig.frame = 239;
+    let (at, gap) = (rig.pushed.len(), rig.session.figures().lagged);
+    let parked = core::mem::replace(&mut rig.session, Rig::new().session);
+    rig.sent.clear();
+    rig.pictures(1);
+    rig.session = parked;
+    rig.pictures(10);
+    assert_whole(&rig.seen(), &rig.pushed[at + 1..], SPS);
+    assert_eq!((rig.count(Report::Lagged), rig.session.figures().lagged), (0, gap));
+}
+
+#[test]
 fn only_the_controller_is_heard_and_only_once() {
     let mut rig = Rig::new();
     rig.pictures(3);

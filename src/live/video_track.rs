@@ -124,7 +124,10 @@ impl VideoTrack {
         self.due = None;
         while self.find_key(now, prebuffer) {
             let Ok(sample) = prebuffer.video_sample(self.number) else {
-                self.lagged = true;
+                // A prebuffer that keeps no more than the newest group of pictures lets go of what is in
+                // front of a key frame when that comes. A viewer misses nothing then.
+                let skipped = prebuffer.newest_key().map_or(u64::MAX, |key| key.saturating_sub(self.number));
+                self.lagged |= !self.is_behind && skipped > UNNOTICED;
                 self.phase = Phase::await_key(0);
                 continue;
             };
@@ -226,6 +229,9 @@ impl VideoTrack {
 
 /// How long to wait for the IDR picture that was asked for.
 const FRESH_KEY_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Pictures in front of a key frame that nobody misses.
+const UNNOTICED: u64 = 5;
 
 /// 30 pictures a second, 200, and 5.
 const USUAL_INTERVAL_90K: u64 = 3000;
