@@ -249,7 +249,7 @@ impl World {
 
     /// Number in the clip of each picture seen, all of which must be the clip's, bit for bit.
     fn seen(&self) -> Vec<usize> {
-        let number = |picture: &viewer::Picture| {
+        let number = |picture: &receiver::Picture| {
             let slices: Vec<Vec<u8>> =
                 picture.nals.iter().filter(|nal| matches!(nal[0] & 0x1f, 1..=5)).cloned().collect();
             *self.known.get(&slices).expect("a picture of the clip, bit for bit")

@@ -22,6 +22,7 @@ pub use session::Session;
 pub use setup::{AudioChoice, Begin, Keys, Setup, VideoChoice};
 pub use stream::StreamFigures;
 
+use crate::time::Duration;
 use core::net::SocketAddr;
 
 /// Which live view: the index of its stream management service.
@@ -51,6 +52,12 @@ impl NtpNow {
     /// From Unix time.
     pub fn from_unix(seconds: u64, nanos: u32) -> NtpNow {
         NtpNow(((seconds + 2_208_988_800) << 32) + (u64::from(nanos) << 32) / 1_000_000_000)
+    }
+
+    /// So much later.
+    pub fn after(self, time: Duration) -> NtpNow {
+        let fraction = (u64::from(time.subsec_micros()) << 32) / 1_000_000;
+        NtpNow(self.0.wrapping_add(time.as_secs() << 32).wrapping_add(fraction))
     }
 
     /// The middle 32 bits: what a receiver repeats as LSR (RFC 3550 §6.4.1).
