@@ -142,6 +142,11 @@ impl Commands {
         Ok(Feeding { input: Some(input), running: Some(running) })
     }
 
+    /// How many run, or have been killed and not yet ended.
+    pub fn running(&self) -> usize {
+        self.0.live.borrow().len()
+    }
+
     /// Kills all that run and waits a moment for their ends: before this process ends or becomes another.
     pub async fn end_all(&self) {
         for group in self.0.live.borrow().iter() {
@@ -274,139 +279,5 @@ impl Drop for Feeding {
                 running.ended(now() + Duration::from_secs(1)).await;
             });
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LONG: Duration = Duration::from_secs(60);
-
-    fn order(command: &str) -> Order<'_> {
-        Order { command, variables: &[("HKSVD_X", "y")], limit: LONG }
-    }
-
-    /// Lets a test run commands, and looks that none is left.
-    fn with<R>(test: impl AsyncFnOnce(&Commands) -> R) -> R {
-        let executor = Executor::default();
-        let commands = Commands::new(executor.clone()).expect("/dev/null");
-        executor.block_on(async {
-            let result = test(&commands).await;
-            while !commands.0.live.borrow().is_empty() {
-                sleep_until(now() + Duration::from_millis(2)).await;
-            }
-            result
-        })
-    }
-
-    #[test]
-    fn output_is_taken_and_the_end_is_told() {
-        with(async |commands| {
-            assert_eq!(commands.capture(order("printf $HKSVD_X; cat"), 10).await.expect("fine"), b"y");
-            assert_eq!(commands.capture(order("true"), 10).await.expect("fine"), b"");
-            let large = commands.capture(order("head -c 300000 /dev/zero"), 300_000).await.expect("fine");
-            assert_eq!(large.len(), 300_000);
-            commands.run(order("test $HKSVD_X = y")).await.expect("fine");
-            for (command, said) in [
-                ("exit 3", "ended with exit code 3"),
-                ("kill -SEGV $$", "was killed by SIGSEGV"),
-                ("no-such-command-here 2>/dev/null", "ended with exit code 127 (no such command?)"),
-            ] {
-                assert_eq!(commands.run(order(command)).await.expect_err(command).to_string(), said);
-                let printed = commands.capture(order(command), 10).await;
-                assert_eq!(printed.expect_err(command).to_string(), said);
-            }
-        });
-    }
-
-    #[test]
-    fn too_much_and_too_long_are_killed() {
-        with(async |commands| {
-            let much = commands.capture(order("exec cat /dev/zero"), 100_000).await;
-            assert!(matches!(much, Err(Failed::TooMuch(100_000))));
-            let exact = commands.capture(order("head -c 11 /dev/zero"), 10).await;
-            assert!(matches!(exact, Err(Failed::TooMuch(10))));
-            let limit = Duration::from_millis(50);
-            for command in [
-                "sleep 1000",
-                "exec >&-; sleep 1000",
-                "echo x; sleep 1000; true",
-                "trap '' TERM HUP; sleep 1000 & wait",
-            ] {
-                let short = Order { limit, ..order(command) };
-                assert!(matches!(commands.run(short).await, Err(Failed::TooLong(_))), "{command}");
-                assert!(matches!(commands.capture(short, 10).await, Err(Failed::TooLong(_))), "{command}");
-            }
-        });
-    }
-
-    #[test]
-    fn what_is_left_in_the_background_does_not_hold_the_output() {
-        with(async |commands| {
-            let printed = commands.capture(order("sleep 1000 & echo $!"), 100).await.expect("fine");
-            let sleeping = format!("/proc/{}/status", String::from_utf8(printed).unwrap().trim());
-            // Killed with its group; whoever inherits it may not have reaped it.
-            let gone = || match std::fs::read_to_string(&sleeping) {
-                Ok(status) => status.contains("State:\tZ"),
-                Err(_) => true,
-            };
-            while !gone() {
-                sleep_until(now() + Duration::from_millis(2)).await;
-            }
-        });
-    }
-
-    #[test]
-    fn who_stops_waiting_ends_the_command() {
-        with(async |commands| {
-            let given_up = or(async { Some(commands.run(order("sleep 1000")).await) }, async { None }).await;
-            assert!(given_up.is_none());
-            assert_eq!(commands.0.live.borrow().len(), 1);
-        });
-    }
-
-    #[test]
-    fn there_is_a_limit_and_an_end() {
-        with(async |commands| {
-            let fed: Vec<_> = (0..AT_ONCE).map(|_| commands.feed("sleep 1000", &[]).expect("fine")).collect();
-            assert!(matches!(commands.run(order("true")).await, Err(Failed::Busy)));
-            assert!(!fed[0].has_ended());
-            commands.end_all().await;
-            assert!(fed.iter().all(Feeding::has_ended));
-        });
-    }
-
-    #[test]
-    fn a_command_is_fed() {
-        let path = std::env::temp_dir().join(format!("hksvd-fed-{}", std::process::id()));
-        let read = with(async |commands| {
-            let feeding = commands.feed(&format!("cat >{}", path.display()), &[]).expect("fine");
-            assert_eq!(feeding.write(b"sound").expect("room"), 5);
-            while !std::fs::read(&path).is_ok_and(|read| read == b"sound") {
-                sleep_until(now() + Duration::from_millis(2)).await;
-            }
-            drop(feeding);
-            while !commands.0.live.borrow().is_empty() {
-                sleep_until(now() + Duration::from_millis(2)).await;
-            }
-            std::fs::read(&path).expect("written")
-        });
-        assert_eq!(read, b"sound");
-        std::fs::remove_file(&path).expect("removed");
-        with(async |commands| {
-            let stuck = commands.feed("sleep 1000", &[]).expect("fine");
-            let full = loop {
-                if let Err(error) = stuck.write(&[0; 4096]) {
-                    break error.kind();
-                }
-            };
-            assert_eq!(full, io::ErrorKind::WouldBlock);
-            let deaf = commands.feed("true", &[]).expect("fine");
-            while !deaf.has_ended() {
-                sleep_until(now() + Duration::from_millis(2)).await;
-            }
-            assert_eq!(deaf.write(b"x").expect_err("gone").kind(), io::ErrorKind::BrokenPipe);
-        });
     }
 }
