@@ -9,6 +9,7 @@ pub mod http_answer;
 pub mod json;
 pub mod rtcp;
 pub mod rtp;
+pub mod opus;
 pub mod tlv8;
 pub mod writer;
 
