@@ -5,11 +5,17 @@
 //! It knows no sockets: datagrams come in by [`Session::handle_datagram`] and leave by
 //! [`Session::poll_transmit`].
 
+#[cfg(feature = "opus")]
+pub mod aac_decoder;
 mod audio_track;
 mod catch_up;
+#[cfg(feature = "opus")]
+pub mod opus;
 mod pacer;
 mod packets;
 mod replay;
+#[cfg(feature = "opus")]
+pub mod resample;
 mod session;
 mod setup;
 pub mod srtp;

@@ -10,6 +10,9 @@ pub const FRAME_SAMPLES: u32 = 1024;
 /// max_sfb is 0, so it holds no spectral data that a rate could scale (ISO/IEC 14496-3 §4.4.2.1).
 pub const SILENT_MONO: [u8; 4] = [0x01, 0x18, 0x20, 0x07];
 
+/// The same for two channels: a channel pair element without common window, both of its channels as above.
+pub const SILENT_STEREO: [u8; 7] = [0x20, 0x8c, 0x10, 0x02, 0x30, 0x40, 0x0e];
+
 /// Length of an ADTS header without CRC.
 pub const ADTS_HEADER_LEN: usize = 7;
 
