@@ -9,6 +9,7 @@
 pub mod aac_decoder;
 mod audio_track;
 mod catch_up;
+pub mod microphone;
 #[cfg(feature = "opus")]
 pub mod opus;
 mod pacer;
@@ -23,6 +24,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod video_track;
+pub mod voice;
 
 pub use session::Session;
 pub use setup::{AudioChoice, Begin, Keys, Setup, VideoChoice};
