@@ -9,6 +9,8 @@
 pub mod aac_decoder;
 mod audio_track;
 mod catch_up;
+#[cfg(feature = "opus")]
+pub mod jitter;
 pub mod microphone;
 #[cfg(feature = "opus")]
 pub mod opus;

@@ -1,0 +1,100 @@
+//! Live sound does not allocate: the built-in clip's AAC through two live views of different packet times and back out
+//! of two loudspeakers, counted by the allocator itself.
+#![cfg(all(feature = "opus", feature = "demo"))]
+
+use hksvd::live::jitter::Jitter;
+use hksvd::live::microphone::Microphone;
+use hksvd::live::voice::Voice;
+use hksvd::time::{Duration, Instant};
+use hksvd::wire::aac::Adts;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+struct Counting;
+
+thread_local! {
+    /// Of this thread alone: the test's harness has one of its own.
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: everything is passed on to the system allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let _ = ALLOCATIONS.try_with(|n| n.set(n.get() + 1));
+        // SAFETY: the caller's promises are those of `System`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// A live view that talks to itself: what its microphone sends comes out of its loudspeaker.
+struct View {
+    voice: Voice,
+    jitter: Jitter,
+    sequence: u16,
+    packets: u32,
+    steps: u32,
+    loudest: i16,
+}
+
+impl View {
+    fn new(rate_hz: u32, packet_ms: u32, sink_rate_hz: u32) -> Self {
+        let (voice, jitter) = (Voice::new(rate_hz, packet_ms, 24), Jitter::new(sink_rate_hz));
+        View { voice, jitter, sequence: 0, packets: 0, steps: 0, loudest: 0 }
+    }
+
+    fn pass_on(&mut self, now: Instant) {
+        let mut packet = [0; 400];
+        while let Some(written) = self.voice.poll_packet(&mut packet) {
+            self.packets += 1;
+            self.sequence = self.sequence.wrapping_add(1);
+            // One in 20 is lost on the way.
+            if !self.packets.is_multiple_of(20) {
+                self.jitter.push(self.sequence, 0, &packet[..written.len], now);
+            }
+        }
+        let mut pcm = [0; Jitter::MAX_STEP];
+        while let Some(samples) = self.jitter.poll_sound(now, &mut pcm) {
+            self.steps += 1;
+            self.loudest = pcm[..samples].iter().copied().fold(self.loudest, i16::max);
+        }
+    }
+}
+
+#[test]
+fn half_a_minute_of_sound_without_an_allocation() {
+    let mut clip = &include_bytes!("../src/source/demo/audio.aac")[..];
+    let mut microphone = Microphone::default();
+    let mut views = [View::new(16_000, 20, 16_000), View::new(24_000, 60, 44_100)];
+    let (mut frames, mut before) = (0u32, 0);
+    while let Ok(adts) = Adts::parse(clip) {
+        let (frame, rest) = clip.split_at(adts.frame_len);
+        clip = rest;
+        // The first frame says what the sound is like: then the decoder is made.
+        if frames == 1 {
+            before = ALLOCATIONS.with(Cell::get);
+        }
+        let now = Instant::ZERO + Duration::from_millis(64) * frames;
+        microphone.set_muted(frames / 50 % 4 == 3);
+        microphone.set_volume(100 - (frames / 100 % 3 * 20) as u8);
+        let sound = microphone.push_aac(&frame[adts.header_len..], adts.rate_hz, adts.channels, now.as_90k());
+        for view in &mut views {
+            view.voice.push(&sound);
+            view.pass_on(now);
+        }
+        frames += 1;
+    }
+    assert_eq!(ALLOCATIONS.with(Cell::get) - before, 0);
+    assert_eq!(frames, 500);
+    for (view, packets) in views.iter().zip([1_600, 533]) {
+        assert!(view.packets.abs_diff(packets) < 10, "{}", view.packets);
+        assert!(view.steps.abs_diff(1_600) < 20 && view.loudest > 1_000, "{} {}", view.steps, view.loudest);
+    }
+}
