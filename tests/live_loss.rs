@@ -13,9 +13,9 @@ use hksvd::live::{AudioChoice, Begin, Cause, DATAGRAM_BYTES, Medium, NtpNow, Rep
 use hksvd::media::{AccessUnit, Budget, Prebuffer, Retention};
 use hksvd::time::{Duration, Instant};
 use hksvd::wire::h264::{AnnexB, Nals};
+use receiver::Viewer;
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use receiver::Viewer;
 
 const CLIP: &[u8] = include_bytes!("../src/source/demo/video.h264");
 const FRAME: Duration = Duration::from_micros(66_667);

@@ -7,9 +7,9 @@ pub mod hdsdata;
 pub mod http;
 pub mod http_answer;
 pub mod json;
+pub mod opus;
 pub mod rtcp;
 pub mod rtp;
-pub mod opus;
 pub mod tlv8;
 pub mod writer;
 
