@@ -152,6 +152,12 @@ pub static KEYS: &[Key] = &[
         "Where talk-back goes: none, fifo:PATH, raptor, rtsp, oss:DEVICE, exec:COMMAND.",
     ),
     key(
+        "speaker.rate_hz",
+        Kind::Number(RATES_HZ),
+        "16000",
+        "Sample rate of what speaker.sink takes: 16-bit samples of one channel, lower byte first.",
+    ),
+    key(
         "motion.mode",
         Kind::Choice(&["detect", "continuous", "api", "firmware", "onvif", "off"]),
         "\"detect\"",

@@ -119,6 +119,9 @@ pub struct Snapshot {
 pub struct Speaker {
     /// `speaker.sink`
     pub sink: SpeakerSink,
+    /// `speaker.rate_hz`
+    #[serde(deserialize_with = "rate_hz")]
+    pub rate_hz: u32,
 }
 
 /// Motion.
@@ -216,7 +219,7 @@ impl Default for Snapshot {
 
 impl Default for Speaker {
     fn default() -> Self {
-        Speaker { sink: SpeakerSink::None }
+        Speaker { sink: SpeakerSink::None, rate_hz: 16_000 }
     }
 }
 
@@ -333,7 +336,8 @@ impl Config {
         }
         match self.audio.codec {
             AudioCodec::Aac => {}
-            AudioCodec::Opus => later("audio.codec", "\"opus\""),
+            // Refused below.
+            AudioCodec::Opus => {}
             AudioCodec::L16 => later("audio.codec", "\"l16\""),
         }
         if self.speaker.sink != SpeakerSink::None {
@@ -346,6 +350,10 @@ impl Config {
         }
         if self.doorbell.button.is_some() {
             later("doorbell.button", "a button (use \"doorbell\": true and `hksvd ring`)");
+        }
+        if self.audio.codec == AudioCodec::Opus {
+            let why = "nothing says where an Opus packet ends in a FIFO or a file: deliver AAC-LC in ADTS";
+            problems.push(Problem::at(place::value_of(text, "audio.codec"), why));
         }
         problems
     }
@@ -520,6 +528,10 @@ mod tests {
             refused("{\"audio\":{\"rate_hz\":11025}}"),
             "1:21: audio.rate_hz: must be one of 8000, 16000, 24000, 32000, 44100, 48000"
         );
+        assert_eq!(
+            refused("{\"speaker\":{\"rate_hz\":11025}}"),
+            "1:23: speaker.rate_hz: must be one of 8000, 16000, 24000, 32000, 44100, 48000"
+        );
     }
 
     #[test]
@@ -590,6 +602,10 @@ mod tests {
             ["1:45: motion.mode: \"firmware\" comes with a later version of hksvd"]
         );
         assert!(unbuilt("{}").is_empty());
+        assert_eq!(
+            unbuilt("{\"audio\":{\"codec\":\"opus\"}}"),
+            ["1:19: audio.codec: nothing says where an Opus packet ends in a FIFO or a file: deliver AAC-LC in ADTS"]
+        );
         let everything = "{\"video\":{\"source\":\"v4l2:/dev/video0\",\"live_source\":\"raptor:sub\"},
             \"audio\":{\"codec\":\"opus\"},\"snapshot\":{\"source\":\"exec:x\"},\"speaker\":{\"sink\":\"raptor\"},
             \"motion\":{\"mode\":\"onvif\"},\"doorbell\":{\"button\":\"sysfs:1\"},\"led\":{\"status\":\"sysfs:1\"},
