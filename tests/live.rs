@@ -247,3 +247,193 @@ fn garbage_and_other_peoples_packets_change_nothing() {
     // The second one never heard on its own audio port that anything is wrong.
     second.video.packet();
 }
+
+/// A stream of another size than the demo's, with a key frame every second.
+fn small_clip() -> Vec<u8> {
+    let vectors: Json = serde_json::from_str(include_str!("vectors/fmp4.json")).expect("JSON");
+    let unhex = |name: &str| {
+        let hex = vectors["params"][name].as_str().expect("hex");
+        (0..hex.len() / 2).map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap()).collect::<Vec<u8>>()
+    };
+    let mut clip = Vec::new();
+    for n in 0..30 {
+        let slice = if n % 10 == 0 { [0x65, 0x88] } else { [0x41, 0x9a] };
+        let sets: &[Vec<u8>] = if n % 10 == 0 { &[unhex("sps"), unhex("pps")] } else { &[] };
+        for nal in sets.iter().cloned().chain([[&slice[..], &[0x55; 700]].concat()]) {
+            clip.extend([0, 0, 0, 1]);
+            clip.extend(nal);
+        }
+    }
+    clip
+}
+
+#[test]
+fn who_asks_for_little_gets_the_small_stream() {
+    let folder = Folder::new("live-small");
+    let clip = folder.path("small.h264");
+    std::fs::write(&clip, small_clip()).expect("written");
+    let config = folder.config(json!({
+        "video": {"source": "demo", "live_source": format!("file:{}", clip.display()), "fps": 10},
+        "motion": {"mode": "api"},
+    }));
+    let program = Program::run(&folder, &config);
+    watchable(&program);
+    let (_, mut client) = Client::pair(program.port());
+    let mut viewer = Viewer::set_up(&mut client, 0).unwrap();
+    let remote = Wish { width: 640, height: 360, kbps: 132, ..AT_HOME };
+    viewer.start(&mut client, remote);
+    let mut depacketiser = Depacketiser::default();
+    let mut sets = |viewer: &mut Viewer| loop {
+        let (_, picture) = viewer.video.picture(&mut depacketiser);
+        if types(&picture)[0] == 7 {
+            return picture[0].clone();
+        }
+    };
+    let small = sets(&mut viewer);
+    let status = program.status();
+    let (width, height) = (status["live"][0]["width"].as_u64(), status["live"][0]["height"].as_u64());
+    assert!(width < Some(1280) && height < Some(720), "{status}");
+    viewer.reconfigure(&mut client, AT_HOME);
+    // In the middle of the small stream's GOP, with the same numbers and the same line of time.
+    eventually("the large stream", || (sets(&mut viewer) != small).then_some(()));
+    assert_eq!(program.status()["live"][0]["width"], 1280);
+    viewer.reconfigure(&mut client, remote);
+    eventually("the small stream", || (sets(&mut viewer) == small).then_some(()));
+}
+
+#[cfg(feature = "opus")]
+mod sound {
+    use super::*;
+    use hksvd::live::opus::{Decoder, Encoder};
+    use std::io::Read;
+
+    /// Sound of the camera: so many packets, decoded.
+    fn listen(viewer: &mut Viewer, packets: usize, step: u32) -> Vec<i16> {
+        let mut decoder = Decoder::new(24_000);
+        let (mut pcm, mut last) = (Vec::new(), None::<rtp::Header>);
+        for _ in 0..packets {
+            let (header, payload) = viewer.audio.packet();
+            assert_eq!(header.payload_type, 110);
+            if let Some(last) = last {
+                assert_eq!(header.sequence, last.sequence.wrapping_add(1));
+                assert_eq!(header.timestamp.wrapping_sub(last.timestamp), step, "the negotiated packet time");
+            }
+            last = Some(header);
+            let mut room = [0; 2_880];
+            let n = decoder.decode(&payload, &mut room).expect("Opus");
+            pcm.extend_from_slice(&room[..n]);
+        }
+        pcm
+    }
+
+    fn loudness(pcm: &[i16]) -> u64 {
+        pcm.iter().map(|s| i64::from(*s).pow(2) as u64).sum::<u64>() / pcm.len() as u64
+    }
+
+    #[test]
+    fn the_microphone_is_heard_and_its_switch_obeyed() {
+        let (_folder, program) = demo("live-sound", json!({}));
+        let (who, mut client) = Client::pair(program.port());
+        let mut viewer = Viewer::set_up(&mut client, 0).unwrap();
+        viewer.start(&mut client, AT_HOME);
+        let pcm = listen(&mut viewer, 50, 480);
+        // A second, and at the rate of the clock.
+        assert_eq!(pcm.len(), 24_000);
+        assert!(loudness(&pcm[4_800..]) > 1_000, "{}", loudness(&pcm));
+        assert_eq!(program.status()["live"][0]["audio"], "opus 24000 Hz");
+
+        // Another one at another rate, 60 ms a packet.
+        let mut other = Client::verified(program.port(), &who);
+        let mut slow = Viewer::set_up(&mut other, 1).unwrap();
+        slow.start(&mut other, Wish { rate_code: 1, packet_ms: 60, ..AT_HOME });
+        assert!(loudness(&listen(&mut slow, 15, 960)[4_800..]) > 1_000);
+
+        client.write("112", "11A", json!(1));
+        eventually("silence", || (loudness(&listen(&mut viewer, 10, 480)) < 10).then_some(()));
+        client.write("112", "11A", json!(0));
+        eventually("sound", || (loudness(&listen(&mut viewer, 10, 480)) > 1_000).then_some(()));
+    }
+
+    /// Oscillations a second, by the zero crossings.
+    fn frequency_hz(pcm: &[i16], rate_hz: usize) -> usize {
+        let rising = pcm.windows(2).filter(|pair| pair[0] < 0 && pair[1] >= 0).count();
+        rising * rate_hz / pcm.len()
+    }
+
+    #[test]
+    fn what_is_said_comes_out_of_the_speaker() {
+        let folder = Folder::new("live-talk");
+        let path = folder.path("speaker");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo").success());
+        let config = folder.config(json!({
+            "video": {"source": "demo"}, "motion": {"mode": "api"},
+            "speaker": {"sink": format!("fifo:{}", path.display()), "rate_hz": 16_000},
+        }));
+        let program = Program::run(&folder, &config);
+        watchable(&program);
+        let (_, mut client) = Client::pair(program.port());
+        let mut viewer = Viewer::set_up(&mut client, 0).unwrap();
+        viewer.start(&mut client, AT_HOME);
+        viewer.video.packet();
+        // Nobody reads yet: what is said is lost, nothing else.
+        let mut talk = Talker::default();
+        talk.say(&mut viewer, 10);
+        program.wait_said("speaker.sink: nobody reads it");
+        std::thread::sleep(Duration::from_millis(600));
+        let (sender, heard) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut fifo = std::fs::File::open(path).expect("the FIFO");
+            let mut bytes = [0; 640];
+            while fifo.read_exact(&mut bytes).is_ok() && sender.send(bytes.to_vec()).is_ok() {}
+        });
+        std::thread::sleep(Duration::from_millis(200));
+        talk.say(&mut viewer, 60);
+        let mut pcm = Vec::new();
+        while pcm.len() < 16_000 {
+            let bytes = heard.recv_timeout(PATIENCE).expect("what was said");
+            pcm.extend(bytes.chunks(2).map(|b| i16::from_le_bytes([b[0], b[1]])));
+        }
+        let middle = &pcm[4_000..14_000];
+        assert!((430..450).contains(&frequency_hz(middle, 16_000)), "{} Hz", frequency_hz(middle, 16_000));
+        assert!(loudness(middle) > 1_000_000, "{}", loudness(middle));
+        // The speaker is switched off in Home.
+        std::thread::sleep(Duration::from_millis(800));
+        client.write("113", "11A", json!(1));
+        while heard.try_recv().is_ok() {}
+        talk.say(&mut viewer, 30);
+        for _ in 0..20 {
+            assert!(heard.recv_timeout(PATIENCE).expect("silence").iter().all(|byte| *byte == 0));
+        }
+    }
+
+    /// A tone of 440 Hz in packets of 20 ms: sampled at 16 kHz, with the RTP clock that was negotiated.
+    #[derive(Default)]
+    struct Talker {
+        sequence: u16,
+        encoder: Option<Encoder>,
+    }
+
+    impl Talker {
+        fn say(&mut self, viewer: &mut Viewer, packets: u32) {
+            let encoder = self.encoder.get_or_insert_with(|| Encoder::new(16_000, 24));
+            let start = Instant::now();
+            for n in 0..packets {
+                let at = u32::from(self.sequence) * 320;
+                let tone = |i: u32| ((at + i) as f64 * 440.0 * std::f64::consts::TAU / 16_000.0).sin() * 8_000.0;
+                let pcm: Vec<i16> = (0..320).map(|i| tone(i) as i16).collect();
+                let mut packet = [0; 600];
+                let len = encoder.encode(&pcm, &mut packet).expect("encoded");
+                let header = rtp::Header {
+                    marker: n == 0,
+                    payload_type: 110,
+                    sequence: self.sequence,
+                    timestamp: at / 2 * 3,
+                    ssrc: AUDIO_SSRC,
+                };
+                viewer.audio.send(&header, &packet[..len]);
+                self.sequence += 1;
+                std::thread::sleep(Duration::from_millis(20 * u64::from(n + 1)).saturating_sub(start.elapsed()));
+            }
+        }
+    }
+}

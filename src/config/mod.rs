@@ -120,7 +120,6 @@ pub struct Speaker {
     /// `speaker.sink`
     pub sink: SpeakerSink,
     /// `speaker.rate_hz`
-    #[serde(deserialize_with = "rate_hz")]
     pub rate_hz: u32,
 }
 
@@ -340,8 +339,12 @@ impl Config {
             AudioCodec::Opus => {}
             AudioCodec::L16 => later("audio.codec", "\"l16\""),
         }
-        if self.speaker.sink != SpeakerSink::None {
-            later("speaker.sink", "talk-back");
+        match &self.speaker.sink {
+            SpeakerSink::Raptor => later("speaker.sink", "raptor"),
+            SpeakerSink::Rtsp => later("speaker.sink", "rtsp"),
+            SpeakerSink::None => {}
+            SpeakerSink::Fifo(_) | SpeakerSink::Oss(_) | SpeakerSink::Exec(_) if cfg!(feature = "opus") => {}
+            _ => later("speaker.sink", "talk-back without the feature \"opus\""),
         }
         match self.motion.mode {
             MotionMode::Firmware => later("motion.mode", "\"firmware\""),
@@ -430,6 +433,7 @@ mod tests {
         ("audio.silent_track", "true"),
         ("snapshot.source", "\"file:x\""),
         ("speaker.sink", "\"raptor\""),
+        ("speaker.rate_hz", "8000"),
         ("motion.mode", "\"api\""),
         ("motion.sensitivity", "7"),
         ("motion.hold_s", "7"),

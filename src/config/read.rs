@@ -164,6 +164,7 @@ fn set(config: &mut Config, key: &Key, value: &Given<'_>) -> Result<(), String> 
         "audio.rate_hz" => config.audio.rate_hz = number(key, value)?,
         "audio.silent_track" => config.audio.silent_track = switch(value)?,
         "snapshot.source" => config.snapshot.source = needed(value)?,
+        "speaker.rate_hz" => config.speaker.rate_hz = number(key, value)?,
         "speaker.sink" => config.speaker.sink = needed(value)?,
         "motion.mode" => config.motion.mode = needed(value)?,
         "motion.sensitivity" => config.motion.sensitivity = number(key, value)?,

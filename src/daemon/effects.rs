@@ -1,7 +1,7 @@
 //! What the accessory asks of the shell, and what comes back from the worker thread.
 
 use super::shared::Shared;
-use super::{advertise, controllers, live, picture, streams};
+use super::{advertise, controllers, live, picture, sound, streams};
 use crate::hap::ConnectionId;
 use crate::hap::accessory::{Effect, Stored};
 use crate::hds::Disconnect;
@@ -83,7 +83,7 @@ fn one(shared: &Rc<Shared>, effect: Effect) {
             let is_on = shared.accessory.borrow().state.camera_active();
             live::end(shared, view, if is_on { live::Cause::Disconnected } else { live::Cause::CameraOff });
         }
-        Effect::SoundChanged => {}
+        Effect::SoundChanged => sound::update(shared),
         Effect::Snapshot { connection, width, reason, .. } => {
             let want = picture::Want { reason, width: Some(width) };
             shared.executor.spawn(picture::answer(shared.clone(), connection, want));

@@ -1,7 +1,7 @@
 //! Where the sources deliver: the time line, the prebuffer, the motion sensor.
 
 use super::shared::Shared;
-use super::{effects, memory};
+use super::{effects, memory, sound};
 use crate::config::AudioSource;
 use crate::control::status::Decimal;
 use crate::io::runtime::now;
@@ -219,6 +219,7 @@ impl Sink for Feed {
         let Some((_, clock)) = &mut self.audio_clock else { return };
         if let Some(pts_90k) = clock.stamp(arrival) {
             self.shared.prebuffer.borrow_mut().push_audio(raw_frame, pts_90k);
+            sound::hear(&self.shared, raw_frame, rate_hz, channels, pts_90k);
         }
     }
 

@@ -1,7 +1,8 @@
 //! Live views: the sockets behind [`live::Session`](crate::live::Session), and who has one.
 
 use super::shared::Shared;
-use super::{controllers, effects};
+use super::{controllers, effects, sound};
+use crate::config::SpeakerSink;
 use crate::control::status;
 use crate::hap::ConnectionId;
 use crate::hap::accessory::{LiveViews, Refusal};
@@ -12,8 +13,10 @@ use crate::io::random::SystemRandom;
 use crate::io::runtime::{Signal, now, sleep_until, unix_time};
 use crate::io::udp::{self, DATAGRAM_BYTES, Datagram, Ports};
 pub use crate::live::Cause;
+use crate::live::microphone::{Microphone, Sound};
 use crate::live::srtp::MasterKey;
-use crate::live::{AudioChoice, Begin, Medium, NtpNow, Report, Session, Setup, VideoChoice, ViewId};
+use crate::live::voice::Voice;
+use crate::live::{AudioChoice, Begin, Medium, NtpNow, Report, Session, Setup, VOICE_BYTES, VideoChoice, ViewId};
 use crate::media::Prebuffer;
 use crate::time::{Duration, Instant};
 use crate::trace::{Event, Repeats};
@@ -46,6 +49,7 @@ pub struct LiveView {
     /// It gets `video.live_source`.
     small: Cell<bool>,
     chosen: Cell<Option<Chosen>>,
+    voice: RefCell<Option<Voice>>,
     is_watched: Cell<bool>,
     ended: Cell<bool>,
     /// What the wall clock said at the set-up. It counts on from there: sound and picture would go apart
@@ -76,7 +80,10 @@ impl LiveView {
     fn tell(&self, report: Report) {
         let (shared, n) = (&self.shared, self.id + 1);
         match report {
-            Report::KeyFrameWanted => log::debug!(target: "live", "{n}: a key frame is wanted"),
+            Report::KeyFrameWanted => {
+                log::debug!(target: "live", "{n}: a key frame is wanted");
+                shared.key_frame_wanted.notify();
+            }
             Report::BitrateHint { kbps } => log::debug!(target: "live", "{n}: {kbps} kbit/s are enough"),
             Report::FirstPicture { after_ms } => log::debug!(target: "live", "{n}: first picture after {after_ms} ms"),
             Report::Lagged => log::debug!(target: "live", "{n}: pictures were overwritten before they were sent"),
@@ -111,6 +118,13 @@ impl LiveView {
         let begin = self.begin(&video);
         self.session.borrow_mut().start(video, audio, begin, now());
         self.chosen.set(Some(Chosen { since: now(), audio }));
+        if Microphone::DECODES {
+            let voice = Voice::new(audio.rate_hz, audio.packet_ms.into(), audio.bitrate_kbps);
+            *self.voice.borrow_mut() = Some(voice);
+        }
+        if shared.config.speaker.sink != SpeakerSink::None {
+            shared.talk.prepare(shared.config.speaker.rate_hz, shared.sounds.get()[1]);
+        }
         let (width, height) = self.size();
         let (n, to, khz) = (self.id + 1, self.remote.ip(), audio.rate_hz / 1000);
         log::info!(target: "live", "live view {n}: {width}x{height} for {to}, opus {khz} kHz");
@@ -220,7 +234,14 @@ fn audio_choice(audio: &SelectedAudio) -> AudioChoice {
 impl udp::View for LiveView {
     fn handle_datagram(&self, port: usize, from: SocketAddr, bytes: &mut [u8], now: Instant) {
         let medium = if port == 0 { Medium::Video } else { Medium::Audio };
-        self.session.borrow_mut().handle_datagram(medium, from, bytes, now);
+        {
+            let mut session = self.session.borrow_mut();
+            session.handle_datagram(medium, from, bytes, now);
+            #[cfg(feature = "opus")]
+            if medium == Medium::Audio {
+                self.shared.talk.take(self.id, &mut session, now);
+            }
+        }
         self.look();
     }
 
@@ -270,6 +291,9 @@ async fn serve(view: Rc<LiveView>, ports: Ports) {
         views.borrow_mut()[slot] = None;
         view.shared.retain();
     }
+    if views.borrow().iter().all(Option::is_none) {
+        sound::rest(&view.shared);
+    }
     // Its keys and its memory go now.
     drop(view);
     sleep_until(now() + LINGER).await;
@@ -311,6 +335,7 @@ impl LiveViews for Watching<'_> {
             session: RefCell::new(Session::new(setup, shared.config.video.pacing_percent, now())),
             small: Cell::new(false),
             chosen: Cell::new(None),
+            voice: RefCell::default(),
             is_watched: Cell::new(false),
             ended: Cell::new(false),
             wall: (now(), NtpNow::from_unix(seconds, nanos)),
@@ -371,6 +396,25 @@ pub fn end_all(shared: &Shared, cause: Cause) {
 pub fn is_watched(shared: &Shared, small: bool) -> bool {
     let views = shared.views.borrow();
     views.iter().flatten().any(|view| view.is_watched.get() && !view.ended.get() && view.small.get() == small)
+}
+
+/// Whether sound would be sent to anybody.
+pub fn is_anybody_listening(shared: &Shared) -> bool {
+    shared.views.borrow().iter().flatten().any(|view| !view.ended.get() && view.voice.borrow().is_some())
+}
+
+/// Sends sound of the microphone to everybody who watches.
+pub fn send_sound(shared: &Shared, sound: &Sound<'_>) {
+    let mut packet = [0; VOICE_BYTES];
+    for view in shared.views.borrow().iter().flatten() {
+        if let Some(voice) = &mut *view.voice.borrow_mut() {
+            voice.push(sound);
+            while let Some(made) = voice.poll_packet(&mut packet) {
+                view.session.borrow_mut().push_audio(&packet[..made.len], made.samples, made.pts_90k);
+                shared.media_changed.notify();
+            }
+        }
+    }
 }
 
 /// Those that were started, for the status.

@@ -14,6 +14,7 @@ mod load;
 mod memory;
 mod picture;
 mod shared;
+mod sound;
 mod states;
 mod streams;
 
@@ -130,6 +131,7 @@ async fn serve(options: Options, executor: Executor, signals: Fd<std::fs::File>)
     );
     let known_pairings = accessory.pairings.len() as u8;
     let camera_active = accessory.state.camera_active();
+    let sounds = [accessory.state.microphone(), accessory.state.speaker()];
     let shared = Rc::new(Shared {
         executor: executor.clone(),
         started: now(),
@@ -159,6 +161,9 @@ async fn serve(options: Options, executor: Executor, signals: Fd<std::fs::File>)
         controllers: RefCell::default(),
         streams: RefCell::default(),
         views: RefCell::default(),
+        microphone: RefCell::default(),
+        sounds: Cell::new(sounds),
+        talk: sound::Talk::default(),
         source: RefCell::default(),
         pictures: picture::Pictures::default(),
         commands: Commands::new(executor.clone()).map_err(|e| format!("/dev/null: {e}"))?,
@@ -184,6 +189,8 @@ async fn serve(options: Options, executor: Executor, signals: Fd<std::fs::File>)
     start_control(&shared, budget, sockets.control, sockets.control_tcp)?;
     start_sources(&shared, budget);
     states::start(&shared);
+    #[cfg(feature = "opus")]
+    executor.spawn(sound::play(shared.clone()));
     if shared.config.hap.mdns {
         let names = shared.config.hap.interfaces.iter().map(|i| i.0.clone()).collect();
         let selection = io::mdns::Selection { names, ipv4_only: sockets.ipv4_only };

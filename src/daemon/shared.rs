@@ -3,10 +3,12 @@
 use super::controllers::Controller;
 use super::effects::Done;
 use super::live::{self, LiveView, VIEWS};
+use super::sound::Talk;
 use super::streams::Stream;
 use crate::config::Config;
 use crate::crypto::{Random, SharedSecret};
 use crate::hap::accessory::{Accessory, Refusal};
+use crate::hap::settings::Sound as Setting;
 use crate::hap::{self, accessory::DataStreams};
 use crate::hds::prepared::PREPARED_LIFETIME;
 use crate::hds::{self, Permission, Prepared, Selected, SessionId, Slot};
@@ -15,6 +17,7 @@ use crate::io::loan::Home;
 use crate::io::random::SystemRandom;
 use crate::io::runtime::{Executor, Signal, now, sleep_until};
 use crate::io::worker::Worker;
+use crate::live::microphone::Microphone;
 use crate::mdns::Responder;
 use crate::media::{Prebuffer, Retention};
 use crate::motion::{Motion, Sensor};
@@ -103,6 +106,12 @@ pub struct Shared {
     pub streams: RefCell<Vec<Rc<Stream>>>,
     /// Live views, by their service.
     pub views: RefCell<[Option<Rc<LiveView>>; VIEWS]>,
+    /// Makes sound for live views out of what the source delivers; there as long as somebody watches.
+    pub microphone: RefCell<Option<Microphone>>,
+    /// Mute and volume of microphone and speaker.
+    pub sounds: Cell<[Setting; 2]>,
+    /// What somebody says to the camera.
+    pub talk: Talk,
     /// The figures of the sources.
     pub source: RefCell<super::feed::Figures>,
     /// Still pictures.

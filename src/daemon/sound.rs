@@ -1,0 +1,155 @@
+//! Sound of live views: from the microphone to those who watch, and from those who talk to the loudspeaker.
+
+use super::live;
+use super::shared::Shared;
+use crate::hap::settings::Sound as Setting;
+use crate::live::microphone::Microphone;
+use crate::time::Pts90k;
+
+/// While somebody talks, the microphone is turned down to this part: it hears the loudspeaker, too.
+const DUCKED: u8 = 4;
+
+/// A frame of the microphone: decoded once, for all who watch.
+pub fn hear(shared: &Shared, raw_aac: &[u8], rate_hz: u32, channels: u8, pts_90k: Pts90k) {
+    if !Microphone::DECODES || !live::is_anybody_listening(shared) {
+        return;
+    }
+    let mut microphone = shared.microphone.borrow_mut();
+    let microphone = microphone.get_or_insert_default();
+    let [Setting { mute, volume }, _] = shared.sounds.get();
+    microphone.set_muted(mute);
+    microphone.set_volume(if shared.talk.is_heard() { volume / DUCKED } else { volume });
+    live::send_sound(shared, &microphone.push_aac(raw_aac, rate_hz, channels, pts_90k));
+}
+
+/// Mute or volume may have changed.
+pub fn update(shared: &Shared) {
+    let sounds = {
+        let state = &shared.accessory.borrow().state;
+        [state.microphone(), state.speaker()]
+    };
+    shared.sounds.set(sounds);
+    shared.talk.set(sounds[1]);
+}
+
+/// The last one has gone: decoders are large.
+pub fn rest(shared: &Shared) {
+    *shared.microphone.borrow_mut() = None;
+    shared.talk.rest();
+}
+
+#[cfg(feature = "opus")]
+pub use talk::{Talk, play};
+
+#[cfg(feature = "opus")]
+mod talk {
+    use super::{Setting, Shared};
+    use crate::config::SpeakerSink;
+    use crate::io::runtime::{Signal, now, or, sleep_until_some};
+    use crate::live::jitter::Jitter;
+    use crate::live::{Session, ViewId};
+    use crate::source::speaker::Speaker;
+    use crate::time::Instant;
+    use std::cell::{Cell, RefCell};
+    use std::rc::Rc;
+
+    /// What somebody says, on its way to the loudspeaker. One talks at a time: the first.
+    #[derive(Default)]
+    pub struct Talk {
+        jitter: RefCell<Option<Jitter>>,
+        talker: Cell<Option<ViewId>>,
+        changed: Signal,
+    }
+
+    impl Talk {
+        /// Claims what it takes, for a sink of this rate.
+        pub fn prepare(&self, rate_hz: u32, setting: Setting) {
+            if self.jitter.borrow().is_none() {
+                *self.jitter.borrow_mut() = Some(Jitter::new(rate_hz));
+            }
+            self.set(setting);
+        }
+
+        /// Mute and volume.
+        pub fn set(&self, setting: Setting) {
+            if let Some(jitter) = &mut *self.jitter.borrow_mut() {
+                jitter.set_muted(setting.mute);
+                jitter.set_volume(setting.volume);
+            }
+        }
+
+        /// Nobody is there any more.
+        pub fn rest(&self) {
+            *self.jitter.borrow_mut() = None;
+            self.changed.notify();
+        }
+
+        /// Whether somebody talks.
+        pub fn is_heard(&self) -> bool {
+            self.talker.get().is_some()
+        }
+
+        /// Takes what has come in.
+        pub fn take(&self, view: ViewId, session: &mut Session, now: Instant) {
+            let mut jitter = self.jitter.borrow_mut();
+            let Some(jitter) = &mut *jitter else { return };
+            while let Some(talk) = session.poll_talk() {
+                if self.talker.get().is_none_or(|talker| talker == view) {
+                    self.talker.set(Some(view));
+                    jitter.push(talk.sequence, talk.timestamp, talk.payload, now);
+                    self.changed.notify();
+                }
+            }
+        }
+
+        /// Lets the loudspeaker say what is due. `None` at the end of a talk.
+        fn say(&self, speaker: &mut Speaker) -> Option<Instant> {
+            let mut jitter = self.jitter.borrow_mut();
+            let mut pcm = [0; Jitter::MAX_STEP];
+            while let Some(samples) = jitter.as_mut().and_then(|jitter| jitter.poll_sound(now(), &mut pcm)) {
+                speaker.play(&pcm[..samples], now());
+            }
+            let due = jitter.as_ref().and_then(Jitter::poll_timeout);
+            if due.is_none() && self.talker.take().is_some() {
+                speaker.rest();
+            }
+            due
+        }
+    }
+
+    /// Serves the loudspeaker for ever.
+    pub async fn play(shared: Rc<Shared>) {
+        let config = &shared.config.speaker;
+        if config.sink == SpeakerSink::None {
+            return;
+        }
+        let mut speaker = Speaker::new(config.sink.clone(), config.rate_hz, shared.commands.clone());
+        loop {
+            let seen = shared.talk.changed.count();
+            let due = shared.talk.say(&mut speaker);
+            or(shared.talk.changed.changed(seen), sleep_until_some(due)).await;
+        }
+    }
+}
+
+/// This build has nothing that could understand what is said.
+#[cfg(not(feature = "opus"))]
+#[derive(Default)]
+pub struct Talk;
+
+#[cfg(not(feature = "opus"))]
+impl Talk {
+    /// Nothing to claim.
+    pub fn prepare(&self, _: u32, _: Setting) {}
+
+    /// Nothing to set.
+    pub fn set(&self, _: Setting) {}
+
+    /// Nothing to let go of.
+    pub fn rest(&self) {}
+
+    /// Never.
+    pub fn is_heard(&self) -> bool {
+        false
+    }
+}
