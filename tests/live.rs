@@ -185,6 +185,23 @@ fn it_ends_with_its_connection_with_the_camera_and_with_the_program() {
 }
 
 #[test]
+fn media_takes_the_family_that_was_asked_for() {
+    let ip = std::net::IpAddr::from(std::net::Ipv6Addr::LOCALHOST);
+    if std::net::UdpSocket::bind((ip, 0)).is_err() {
+        return eprintln!("this host has no IPv6");
+    }
+    let (_folder, program) = demo("live-ipv6", json!({}));
+    // HomeKit itself comes by IPv4.
+    let (_, mut client) = Client::pair(program.port());
+    let mut viewer = Viewer::set_up_at(&mut client, 0, ip).unwrap();
+    viewer.start(&mut client, AT_HOME);
+    let mut depacketiser = Depacketiser::default();
+    for _ in 0..10 {
+        viewer.video.picture(&mut depacketiser);
+    }
+}
+
+#[test]
 fn suspended_it_sends_no_pictures() {
     let (_folder, program) = demo("live-suspend", json!({}));
     let (_, mut client) = Client::pair(program.port());

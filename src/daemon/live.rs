@@ -144,6 +144,8 @@ impl LiveView {
         if self.small.get() != before {
             // The other ring has other pictures under the same numbers.
             session.switch_source(self.begin(&video));
+            // What may be held of each is another matter now, too: looked at once the accessory is back.
+            self.is_watched.set(false);
         }
     }
 

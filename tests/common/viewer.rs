@@ -7,7 +7,7 @@ use crate::program::{Client, PATIENCE, base64, bytes_of, value_of};
 use hksvd::live::srtp::{MasterKey, Opener, Sealer};
 use hksvd::wire::{Writer, rtcp, rtp};
 use serde_json::json;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 /// What the controller sends with.
@@ -33,8 +33,8 @@ pub enum Came {
 }
 
 impl Port {
-    fn bind() -> UdpSocket {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    fn bind(ip: IpAddr) -> UdpSocket {
+        let socket = UdpSocket::bind((ip, 0)).expect("a port");
         socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         socket
     }
@@ -134,10 +134,16 @@ impl Viewer {
     /// # Errors
     /// The status in the answer.
     pub fn set_up(client: &mut Client, service: usize) -> Result<Viewer, u8> {
+        Viewer::set_up_at(client, service, Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// As [`Viewer::set_up`], with media to this address, which is one of the loopback interface.
+    pub fn set_up_at(client: &mut Client, service: usize, ip: IpAddr) -> Result<Viewer, u8> {
         let id = [0xa0 + service as u8; 16];
-        let sockets = [Port::bind(), Port::bind()];
+        let sockets = [Port::bind(ip), Port::bind(ip)];
         let [video_port, audio_port] = [0, 1].map(|n: usize| sockets[n].local_addr().unwrap().port().to_le_bytes());
-        let address = tlv(&[(1, &[0]), (2, b"127.0.0.1"), (3, &video_port), (4, &audio_port)]);
+        let address =
+            tlv(&[(1, &[u8::from(ip.is_ipv6())]), (2, ip.to_string().as_bytes()), (3, &video_port), (4, &audio_port)]);
         let keys = |n: u8| ([n; 16], [n + 1; 14]);
         let srtp = |(key, salt): ([u8; 16], [u8; 14])| tlv(&[(1, &[0]), (2, &key), (3, &salt)]);
         let (video, audio) = (keys(0x10), keys(0x20));
@@ -152,7 +158,8 @@ impl Viewer {
         }
         assert_eq!(value_of(&answer, 1), id);
         let address = value_of(&answer, 3);
-        assert_eq!((&value_of(&address, 1)[..], &value_of(&address, 2)[..]), (&[0][..], &b"127.0.0.1"[..]));
+        assert_eq!(value_of(&address, 1), [u8::from(ip.is_ipv6())]);
+        assert_eq!(value_of(&address, 2), ip.to_string().as_bytes());
         let port = |socket, number: u8, theirs: u8, ssrc: u8, (key, salt): ([u8; 16], [u8; 14])| {
             let number = u16::from_le_bytes(value_of(&address, number).try_into().unwrap());
             let keys = value_of(&answer, theirs);
@@ -163,7 +170,7 @@ impl Viewer {
             );
             Port {
                 socket,
-                camera: (Ipv4Addr::LOCALHOST, number).into(),
+                camera: (ip, number).into(),
                 ssrc: u32::from_le_bytes(value_of(&answer, ssrc).try_into().unwrap()),
                 open: Opener::new(&master),
                 seal: Sealer::new(&MasterKey::new(&key, &salt)),
