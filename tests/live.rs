@@ -4,7 +4,6 @@
 #[allow(dead_code)]
 #[path = "common/controller.rs"]
 mod controller;
-#[allow(dead_code)]
 #[path = "common/hub.rs"]
 mod hub;
 #[path = "common/program.rs"]
