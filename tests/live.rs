@@ -201,6 +201,24 @@ fn media_takes_the_family_that_was_asked_for() {
 }
 
 #[test]
+fn an_encoder_that_makes_key_frames_is_asked_for_one() {
+    let folder = Folder::new("live-key");
+    let asked = folder.path("asked");
+    let config = folder.config(json!({
+        "video": {"source": "demo"}, "motion": {"mode": "api"},
+        "hooks": {"keyframe": format!("touch {}", asked.display())},
+    }));
+    let program = Program::run(&folder, &config);
+    watchable(&program);
+    let (_, mut client) = Client::pair(program.port());
+    let mut viewer = Viewer::set_up(&mut client, 0).unwrap();
+    viewer.start(&mut client, AT_HOME);
+    eventually("the hook has run", || asked.exists().then_some(()));
+    // The demo makes none: the prebuffer will do after a second.
+    assert_eq!(viewer.video.packet().1[0] & 31, 24);
+}
+
+#[test]
 fn suspended_it_sends_no_pictures() {
     let (_folder, program) = demo("live-suspend", json!({}));
     let (_, mut client) = Client::pair(program.port());
