@@ -344,7 +344,8 @@ fn switching_off_ends_live_views() {
     let mut other = Client::verified(&mut world, &who);
     other.subscribe(&mut world, &[FIRST.status, SECOND.status]);
     let both = [end_of(0), end_of(1)].concat();
-    let all: [(&dyn Fn(&mut World, &mut Client), &[String]); 4] = [
+    type Off<'a> = &'a dyn Fn(&mut World, &mut Client);
+    let all: [(Off<'_>, &[String]); 4] = [
         (&|world, client| assert_eq!(client.write(world, FIRST.active, json!(0)), 0), &both[..1]),
         (&|world, client| assert_eq!(client.write(world, SECOND.active, json!(0)), 0), &both[1..]),
         (&|world, client| assert_eq!(client.write(world, iid::CAMERA_ACTIVE, json!(0)), 0), &both),
