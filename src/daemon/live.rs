@@ -248,8 +248,8 @@ impl udp::View for LiveView {
     }
 
     fn poll_transmit(&self, now: Instant, out: &mut [u8]) -> Option<Datagram> {
-        let (then, NtpNow(ntp)) = self.wall;
-        let wall = NtpNow(ntp + (((now - then).as_micros() as u64) << 32) / 1_000_000);
+        let (then, wall) = self.wall;
+        let wall = wall.after(now - then);
         let transmit = self.with(|session, prebuffer| session.poll_transmit(now, wall, prebuffer, out));
         if transmit.is_none() {
             self.look();
