@@ -6,6 +6,7 @@
 pub mod aead;
 #[cfg(test)]
 pub(crate) mod fixed;
+pub mod md5;
 pub mod srp;
 
 use core::hint::black_box;
