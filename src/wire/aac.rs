@@ -28,6 +28,11 @@ pub fn rate_index(rate_hz: u32) -> Option<u8> {
     RATES_HZ.iter().position(|&r| r == rate_hz).map(|i| i as u8)
 }
 
+/// The rate of a samplingFrequencyIndex, in Hz.
+pub fn rate_hz(index: u8) -> Option<u32> {
+    RATES_HZ.get(usize::from(index)).copied()
+}
+
 /// AudioSpecificConfig of AAC-LC; `None` for a rate without index or more than seven channels.
 pub fn audio_specific_config(rate_hz: u32, channels: u8) -> Option<[u8; 2]> {
     const AAC_LC: u16 = 2;

@@ -10,6 +10,8 @@ pub mod json;
 pub mod opus;
 pub mod rtcp;
 pub mod rtp;
+pub mod rtsp;
+pub mod sdp;
 pub mod tlv8;
 pub mod writer;
 
