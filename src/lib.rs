@@ -4,7 +4,7 @@
 //!
 //! * [`wire`] knows byte offsets: it parses and emits slices and keeps no state.
 //! * [`crypto`] opens, seals, derives and signs.
-//! * [`hap`], [`hds`], [`live`], [`media`], [`mdns`] and [`motion`] know what comes next: state machines that
+//! * [`hap`], [`hds`], [`live`], [`media`], [`mdns`], [`motion`] and [`rtsp`] know what comes next: state machines that
 //!   take bytes, time and randomness as arguments and return bytes and effects.
 //! * [`source`], [`io`], [`store`] and [`control`] touch sockets, files and clocks.
 //! * [`daemon`] knows everything; [`supervise`] starts it again; [`sys`] holds all `unsafe`.
@@ -25,6 +25,7 @@ pub mod live;
 pub mod mdns;
 pub mod media;
 pub mod motion;
+pub mod rtsp;
 pub mod source;
 pub mod store;
 pub mod supervise;

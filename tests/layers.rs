@@ -17,6 +17,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("media", &["wire", "crypto", "time"]),
     ("mdns", &["wire", "crypto", "time"]),
     ("motion", &["wire", "crypto", "time"]),
+    ("rtsp", &["wire", "crypto", "time"]),
     ("hds", &["wire", "crypto", "time", "media"]),
     ("live", &["wire", "crypto", "time", "media"]),
     ("sys", &[]),
@@ -29,12 +30,12 @@ const MAY_NAME: &[(&str, &[&str])] = &[
 ];
 
 /// No sockets, files, clocks, randomness, executor, globals or unsafe in here.
-const CORE: &[&str] = &["wire", "crypto", "hap", "hds", "media", "live", "mdns", "motion", "time"];
+const CORE: &[&str] = &["wire", "crypto", "hap", "hds", "media", "live", "mdns", "motion", "rtsp", "time"];
 
 /// What the shell may see: everything but the wiring.
 const SHELL: &[&str] = &[
-    "wire", "crypto", "hap", "hds", "media", "live", "mdns", "motion", "time", "trace", "config", "sys", "source",
-    "io", "store", "control",
+    "wire", "crypto", "hap", "hds", "media", "live", "mdns", "motion", "rtsp", "time", "trace", "config", "sys",
+    "source", "io", "store", "control",
 ];
 
 /// Words that touch the world. `std::net::IpAddr` and its kin are values, `TcpStream` and its kin are sockets.
