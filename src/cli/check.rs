@@ -3,11 +3,12 @@
 use super::client::{Client, Request};
 use super::{Args, Failure, config_path, print};
 use crate::config::keys::MEMORY_KB;
-use crate::config::{AudioSource, Config, SnapshotSource, VideoSource};
+use crate::config::{AudioSource, Config, SnapshotSource, Url, VideoSource};
 use crate::control::status;
+use crate::time::Duration;
 use std::fmt::Write;
 use std::io::{ErrorKind, Read};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
@@ -76,11 +77,13 @@ pub fn camera(config: &Config) -> Vec<Finding> {
         Some(VideoSource::File(path)) => file("video.source", path),
         Some(VideoSource::Demo) if cfg!(feature = "demo") => fine("video.source: the built-in clip"),
         Some(VideoSource::Demo) => missing("video.source: this build has no built-in clip: name another source"),
+        Some(VideoSource::Rtsp(url)) => rtsp("video.source", url),
         Some(other) => missing(format!("video.source: {other} comes with a later version")),
     });
     match &config.video.live_source {
         Some(VideoSource::Fifo(path)) => findings.push(fifo("video.live_source", path)),
         Some(VideoSource::File(path)) => findings.push(file("video.live_source", path)),
+        Some(VideoSource::Rtsp(url)) => findings.push(rtsp("video.live_source", url)),
         _ => {}
     }
     match &config.audio.source {
@@ -130,6 +133,16 @@ fn file(key: &str, path: &Path) -> Finding {
         Ok(there) if there.is_file() => missing(format!("{key}: {place} is empty")),
         Ok(_) => missing(format!("{key}: {place} is not a file")),
         Err(error) => missing(format!("{key}: {place}: {error}")),
+    }
+}
+
+fn rtsp(key: &str, url: &Url) -> Finding {
+    const PATIENCE: Duration = Duration::from_secs(3);
+    let server = url.server().map(|server| SocketAddr::from((server.address, server.port)));
+    match server.map(|server| TcpStream::connect_timeout(&server, PATIENCE)) {
+        Some(Ok(_)) => fine(format!("{key}: somebody listens at {url}")),
+        Some(Err(error)) => missing(format!("{key}: {url}: {error}: does the streamer run, with RTSP switched on?")),
+        None => missing(format!("{key}: {url} is no address")),
     }
 }
 

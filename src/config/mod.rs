@@ -329,8 +329,8 @@ impl Config {
             match source {
                 Some(VideoSource::V4l2(_)) => later(key, "v4l2:"),
                 Some(VideoSource::Raptor(_)) => later(key, "raptor:"),
-                Some(VideoSource::Rtsp(_)) => later(key, "rtsp:"),
-                None | Some(VideoSource::Demo | VideoSource::Fifo(_) | VideoSource::File(_)) => {}
+                None | Some(VideoSource::Demo | VideoSource::Fifo(_) | VideoSource::File(_) | VideoSource::Rtsp(_)) => {
+                }
             }
         }
         match self.audio.codec {

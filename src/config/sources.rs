@@ -2,6 +2,7 @@
 
 use super::values::{Text, must_be, path};
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 /// One of the streams of the firmware's streamer.
@@ -65,13 +66,43 @@ pub struct Loopback<'a> {
     pub target: &'a str,
 }
 
+/// An RTSP server, as a [`Url`] names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Server<'a> {
+    /// `user:password`, as it stands in the address.
+    pub login: Option<&'a str>,
+    /// Host and port as they stand in the address.
+    pub host: &'a str,
+    /// The host.
+    pub address: Ipv4Addr,
+    /// TCP port.
+    pub port: u16,
+    /// Path and query.
+    pub target: &'a str,
+}
+
+/// What stands behind `rtsp://`: login, host with port, and target.
+fn parts(rest: &str) -> (Option<&str>, &str, &str) {
+    let (authority, target) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    // A password may have any character but "/".
+    let (login, host) = authority.rsplit_once('@').map_or((None, authority), |(login, host)| (Some(login), host));
+    (login, host, target)
+}
+
 impl Url {
+    /// The address in parts, when it is one of `rtsp://` and of this machine or an IPv4 address: there is nobody
+    /// here to ask for names.
+    pub fn server(&self) -> Option<Server<'_>> {
+        let (login, host, target) = parts(self.0.strip_prefix("rtsp://")?);
+        let (name, port) =
+            host.split_once(':').map_or(Some((host, 554)), |(name, port)| Some((name, port.parse().ok()?)))?;
+        let address = if name == "localhost" { Ipv4Addr::LOCALHOST } else { name.parse().ok()? };
+        Some(Server { login, host, address, port, target })
+    }
+
     /// The address in parts, when it is one of `http://` and this machine.
     pub fn loopback(&self) -> Option<Loopback<'_>> {
-        let rest = self.0.strip_prefix("http://")?;
-        let (authority, target) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        // A password may have any character but "/".
-        let (login, host) = authority.rsplit_once('@').map_or((None, authority), |(login, host)| (Some(login), host));
+        let (login, host, target) = parts(self.0.strip_prefix("http://")?);
         let port = match host.strip_prefix("127.0.0.1")? {
             "" => 80,
             more => more.strip_prefix(':')?.parse().ok()?,
@@ -104,7 +135,7 @@ fn path_after(text: &str, prefix: &str) -> Option<PathBuf> {
 
 impl Text for VideoSource {
     const EXPECTED: &'static str =
-        "a source: demo, fifo:PATH, file:PATH, v4l2:DEVICE, raptor:main, raptor:sub, rtsp://…";
+        "a source: demo, fifo:PATH, file:PATH, v4l2:DEVICE, raptor:main, raptor:sub, rtsp://127.0.0.1…";
     fn parse(text: &str) -> Result<Self, String> {
         let found = match text {
             "demo" => Some(VideoSource::Demo),
@@ -114,7 +145,7 @@ impl Text for VideoSource {
                 .map(VideoSource::Fifo)
                 .or_else(|| path_after(text, "file:").map(VideoSource::File))
                 .or_else(|| path_after(text, "v4l2:").map(VideoSource::V4l2))
-                .or_else(|| url(text, &["rtsp://"]).map(VideoSource::Rtsp)),
+                .or_else(|| url(text, &["rtsp://"]).filter(|url| url.server().is_some()).map(VideoSource::Rtsp)),
         };
         found.ok_or_else(|| must_be(Self::EXPECTED))
     }
@@ -390,10 +421,24 @@ mod tests {
 
     #[test]
     fn sources_are_recognised() {
-        for text in ["demo", "fifo:/tmp/v", "file:a b", "v4l2:/dev/video0", "raptor:main", "raptor:sub", "rtsp://h/x"] {
+        for text in
+            ["demo", "fifo:/tmp/v", "file:a b", "v4l2:/dev/video0", "raptor:main", "raptor:sub", "rtsp://1.2.3.4/x"]
+        {
             assert_eq!(VideoSource::parse(text).expect(text).to_string(), text);
         }
-        for text in ["", "Demo", "fifo:", "/tmp/v", "raptor:", "rtsp://", "rtsp:///x", "rtsp://a b", "http://h/"] {
+        for text in [
+            "",
+            "Demo",
+            "fifo:",
+            "/tmp/v",
+            "raptor:",
+            "rtsp://",
+            "rtsp:///x",
+            "rtsp://a b",
+            "rtsp://h/x",
+            "rtsp://1.2.3.4:x/",
+            "http://1.2.3.4/",
+        ] {
             assert!(VideoSource::parse(text).is_err(), "{text}");
         }
     }
@@ -435,6 +480,16 @@ mod tests {
         ] {
             assert!(SnapshotSource::parse(wrong).is_err(), "{wrong}");
         }
+        let server = VideoSource::parse("rtsp://me:p@s:s@localhost:8554/ch0?x=1");
+        let Ok(VideoSource::Rtsp(address)) = server else { panic!("{server:?}") };
+        let want = Server {
+            login: Some("me:p@s:s"),
+            host: "localhost:8554",
+            address: Ipv4Addr::LOCALHOST,
+            port: 8554,
+            target: "/ch0?x=1",
+        };
+        assert_eq!(address.server(), Some(want));
         let parts = |text: &str| {
             let url = url(text, &["http://"]).expect(text);
             let Loopback { login, port, target } = url.loopback().expect(text);

@@ -4,6 +4,7 @@
 pub mod demo;
 pub mod fifo;
 pub mod file;
+pub mod rtsp;
 pub mod snapshot;
 pub mod speaker;
 

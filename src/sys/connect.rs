@@ -1,23 +1,32 @@
-//! Connections to servers on this machine. The standard library's `connect` waits; a server that has stopped
+//! Connections to servers, on this machine mostly. The standard library's `connect` waits; a server that has stopped
 //! accepting would hold everything then.
 
 use std::fs::File;
 use std::io;
 use std::mem;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// Begins to connect to 127.0.0.1, without waiting. [`finished`] tells the rest.
+/// Begins to connect to 127.0.0.1, as [`ipv4`].
 ///
 /// # Errors
 /// When nobody listens there, or no descriptor is free.
 pub fn loopback(port: u16) -> io::Result<File> {
+    ipv4(Ipv4Addr::LOCALHOST, port)
+}
+
+/// Begins to connect, without waiting. [`finished`] tells the rest.
+///
+/// # Errors
+/// When there is no way to the address, nobody listens there, or no descriptor is free.
+pub fn ipv4(to: Ipv4Addr, port: u16) -> io::Result<File> {
     // SAFETY: all bytes zero is a valid `sockaddr_in`.
     let mut address: libc::sockaddr_in = unsafe { mem::zeroed() };
     address.sin_family = libc::AF_INET as _;
     address.sin_port = port.to_be();
-    address.sin_addr.s_addr = libc::INADDR_LOOPBACK.to_be();
+    address.sin_addr.s_addr = u32::from(to).to_be();
     connect(libc::AF_INET, &address)
 }
 

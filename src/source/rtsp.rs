@@ -1,0 +1,231 @@
+//! `rtsp://NAME:PASSWORD@127.0.0.1:554/PATH`: the RTSP server of the camera's streamer. It starts later than we do,
+//! and again when somebody changes its settings.
+
+use super::{Sink, Track, Trouble, Troubles};
+use crate::config::{Server, Url};
+use crate::crypto::Random;
+use crate::io::random::SystemRandom;
+use crate::io::runtime::{Fd, now, or, sleep_until, sleep_until_some, yield_now};
+use crate::rtsp::{Client, Event, Failure, Loss, REQUEST_BYTES};
+use crate::sys::connect;
+use crate::time::Duration;
+use crate::trace::Repeats;
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+
+/// Between two attempts to connect: doubled each time, up to the second.
+const RETRY: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(5)];
+
+/// The same when a person has to change something first; some streamers lock out who tries too often.
+const RETRY_REFUSED: Duration = Duration::from_secs(30);
+
+/// For a connection to come about, and for a request to be taken.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// Why a connection is over.
+enum End {
+    Failed(io::Error),
+    Closed,
+    Refused(Failure),
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            End::Failed(error) => error.fmt(f),
+            End::Closed => f.write_str("the server has closed the connection"),
+            End::Refused(failure) => failure.fmt(f),
+        }
+    }
+}
+
+impl From<io::Error> for End {
+    fn from(error: io::Error) -> Self {
+        End::Failed(error)
+    }
+}
+
+/// Plays the stream for ever: connects again whenever the connection is over. Ends only with an address that is none.
+pub async fn play(url: &Url, wants_sound: bool, access_unit_bytes: usize, sink: &mut impl Sink) -> io::Error {
+    let Some(server) = url.server() else { return io::ErrorKind::InvalidInput.into() };
+    let mut cnonce = [0; 4];
+    SystemRandom::new().fill(&mut cnonce);
+    let address = format!("rtsp://{}{}", server.host, server.target);
+    let cnonce = u32::from_ne_bytes(cnonce);
+    let mut player = Player {
+        client: Client::new(&address, server.login, wants_sound, access_unit_bytes, cnonce),
+        request: vec![0; REQUEST_BYTES].into_boxed_slice(),
+        troubles: Troubles::new(Track::Video, url.to_string()),
+        told_sound: Repeats::default(),
+        pictures: false,
+    };
+    let mut failures = Repeats::default();
+    let mut pause = RETRY[0];
+    loop {
+        player.pictures = false;
+        let Err(end) = player.play_once(server, sink).await;
+        if player.pictures {
+            pause = RETRY[0];
+        }
+        sink.trouble(Track::Video, if player.pictures { Trouble::WriterGone } else { Trouble::Missing });
+        failures.note(now(), end.to_string(), |end, repeated| log::warn!("{url}: {end}{repeated}; trying again"));
+        if matches!(end, End::Refused(Failure::Login(_) | Failure::NoH264 { .. })) {
+            pause = RETRY_REFUSED;
+        }
+        sleep_until(now() + pause).await;
+        pause = (pause * 2).min(RETRY[1]);
+    }
+}
+
+struct Player {
+    client: Client,
+    request: Box<[u8]>,
+    troubles: Troubles,
+    told_sound: Repeats<String>,
+    /// This connection has brought some.
+    pictures: bool,
+}
+
+impl Player {
+    async fn play_once(&mut self, server: Server<'_>, sink: &mut impl Sink) -> Result<std::convert::Infallible, End> {
+        let stream = Fd::new(connect::ipv4(server.address, server.port)?)?;
+        within_limit(stream.when_writable(|io| connect::finished(io.as_fd()))).await?;
+        self.client.start();
+        loop {
+            self.hand_over(sink);
+            self.send(&stream).await?;
+            if let Some(failure) = self.client.failure() {
+                return Err(End::Refused(failure));
+            }
+            let timeout = self.client.poll_timeout();
+            let buffer = self.client.receive_buffer();
+            let read = async { Some(stream.read(buffer).await) };
+            let timer = async {
+                sleep_until_some(timeout).await;
+                None
+            };
+            match or(read, timer).await {
+                Some(Ok(0)) => return Err(End::Closed),
+                Some(Ok(n)) => self.client.handle_received(n, now()),
+                Some(Err(error)) => return Err(error.into()),
+                None => self.client.handle_timeout(now()),
+            }
+            yield_now().await;
+        }
+    }
+
+    fn hand_over(&mut self, sink: &mut impl Sink) {
+        while let Some(event) = self.client.poll_event() {
+            match event {
+                Event::Picture { annexb, key, arrival } => {
+                    self.pictures = true;
+                    sink.access_unit(annexb, key, arrival);
+                }
+                Event::Aac { raw_frame, rate_hz, channels, arrival } => sink.aac(raw_frame, rate_hz, channels, arrival),
+                Event::VideoLoss(Loss::Torn) => self.troubles.report(Trouble::Torn, sink),
+                Event::VideoLoss(Loss::Garbage) => self.troubles.report(Trouble::Garbage, sink),
+                Event::VideoLoss(Loss::Oversized) => self.troubles.report(Trouble::Oversized, sink),
+                Event::SoundLoss => sink.trouble(Track::Audio, Trouble::Garbage),
+                Event::Stalled => self.troubles.report(Trouble::Stalled, sink),
+                Event::Playing { refused_sound: None } => {}
+                Event::Playing { refused_sound: Some(codec) } => {
+                    let name = &self.troubles.name;
+                    self.told_sound.note(now(), codec.into(), |codec, repeated| {
+                        log::warn!(
+                            "{name}: its sound ({codec}) cannot be taken: set the streamer's sound to AAC{repeated}"
+                        );
+                    });
+                }
+            }
+        }
+    }
+
+    async fn send(&mut self, stream: &Fd<File>) -> Result<(), End> {
+        while let Some(len) = self.client.poll_transmit(now(), &mut self.request) {
+            let mut rest = &self.request[..len];
+            while !rest.is_empty() {
+                let sent = within_limit(stream.write(rest)).await?;
+                rest = rest.get(sent..).unwrap_or_default();
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn within_limit<R>(work: impl Future<Output = io::Result<R>>) -> io::Result<R> {
+    let limit = async {
+        sleep_until(now() + LIMIT).await;
+        Err(io::ErrorKind::TimedOut.into())
+    };
+    or(work, limit).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Recorder;
+    use super::*;
+    use crate::config::{Config, VideoSource};
+    use crate::io::runtime::Executor;
+    use std::cell::RefCell;
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpListener;
+    use std::rc::Rc;
+
+    const SDP: &str = "v=0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=control:v\r\n";
+
+    /// Answers up to PLAY, sends an IDR picture of 7 bytes, and closes.
+    fn serve_one_picture(listener: &TcpListener) {
+        let mut stream = listener.accept().unwrap().0;
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        let mut cseq = String::new();
+        let mut method = String::new();
+        while let Some(Ok(line)) = lines.next() {
+            if let Some(number) = line.strip_prefix("CSeq: ") {
+                cseq = number.into();
+            } else if line.ends_with("RTSP/1.0") {
+                method = line.split(' ').next().unwrap().into();
+            }
+            if !line.is_empty() {
+                continue;
+            }
+            let body = if method == "DESCRIBE" { SDP } else { "" };
+            let length = body.len();
+            write!(stream, "RTSP/1.0 200 OK\r\nCSeq: {cseq}\r\nContent-Length: {length}\r\n\r\n{body}").unwrap();
+            if method == "PLAY" {
+                stream.write_all(b"$\0\0\x0f\x80\xe0\0\x01\0\0\0\0\0\0\0\x01\x65\x88\x01").unwrap();
+                return;
+            }
+        }
+    }
+
+    #[test]
+    fn connects_again_and_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("rtsp://me:secret@{}/x", listener.local_addr().unwrap());
+        let config = Config::parse(&format!("{{\"video\":{{\"source\":\"{address}\"}}}}")).unwrap();
+        let Some(VideoSource::Rtsp(url)) = config.video.source else { panic!("{address}") };
+        let server = std::thread::spawn(move || {
+            serve_one_picture(&listener);
+            // Something else listens there for a while.
+            let mut stranger = listener.accept().unwrap().0;
+            stranger.write_all(b"SSH-2.0-dropbear\r\n").unwrap();
+            serve_one_picture(&listener);
+        });
+        let recorder = Rc::new(RefCell::new(Recorder::default()));
+        let mut sink = recorder.clone();
+        let begun = now();
+        Executor::default().block_on(or(async { panic!("{}", play(&url, true, 1000, &mut sink).await) }, async {
+            while recorder.borrow().troubles.len() < 3 && now() - begun < Duration::from_secs(20) {
+                sleep_until(now() + Duration::from_millis(10)).await;
+            }
+        }));
+        server.join().unwrap();
+        let recorder = recorder.borrow();
+        assert_eq!(recorder.pictures.iter().map(|p| (p.0, p.1)).collect::<Vec<_>>(), [(7, true); 2]);
+        let troubles: Vec<_> = recorder.troubles.iter().map(|(_, trouble)| *trouble).collect();
+        assert_eq!(troubles, [Trouble::WriterGone, Trouble::Missing, Trouble::WriterGone]);
+        assert_eq!(url.to_string(), address.replace("me:secret", "…"));
+    }
+}
