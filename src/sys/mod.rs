@@ -11,6 +11,7 @@ mod name;
 pub mod net;
 pub mod pipe;
 pub mod proc;
+pub mod shm;
 pub mod signals;
 pub mod spawn;
 pub mod tcp;

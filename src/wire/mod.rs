@@ -8,6 +8,7 @@ pub mod http;
 pub mod http_answer;
 pub mod json;
 pub mod opus;
+pub mod raptor;
 pub mod rtcp;
 pub mod rtp;
 pub mod rtsp;
