@@ -328,9 +328,14 @@ impl Config {
         for (source, key) in [(&self.video.source, "video.source"), (&self.video.live_source, "video.live_source")] {
             match source {
                 Some(VideoSource::V4l2(_)) => later(key, "v4l2:"),
-                Some(VideoSource::Raptor(_)) => later(key, "raptor:"),
-                None | Some(VideoSource::Demo | VideoSource::Fifo(_) | VideoSource::File(_) | VideoSource::Rtsp(_)) => {
-                }
+                None
+                | Some(
+                    VideoSource::Demo
+                    | VideoSource::Fifo(_)
+                    | VideoSource::File(_)
+                    | VideoSource::Raptor(_)
+                    | VideoSource::Rtsp(_),
+                ) => {}
             }
         }
         match self.audio.codec {
@@ -615,7 +620,7 @@ mod tests {
             \"motion\":{\"mode\":\"onvif\"},\"doorbell\":{\"button\":\"sysfs:1\"},\"led\":{\"status\":\"sysfs:1\"},
             \"hooks\":{\"night_vision\":\"a\",\"camera_active\":\"b\",\"keyframe\":\"c\"}}";
         // Pictures, lights and hooks are there.
-        assert_eq!(unbuilt(everything).len(), 6);
+        assert_eq!(unbuilt(everything).len(), 5);
     }
 
     #[test]

@@ -92,6 +92,11 @@ impl Feed {
         self.budget.access_unit_bytes
     }
 
+    /// Where the camera's own things are looked for.
+    pub fn root(&self) -> std::path::PathBuf {
+        self.shared.root.clone()
+    }
+
     /// The frame rate to expect.
     pub fn fps(&self) -> u32 {
         self.shared.config.video.fps.into()
@@ -231,7 +236,7 @@ impl Sink for Feed {
         if track == Track::Video {
             match trouble {
                 // Whoever comes next is waited for up to its first IDR picture, wherever it begins.
-                Trouble::Garbage | Trouble::Torn | Trouble::Oversized | Trouble::WriterGone => {
+                Trouble::Garbage | Trouble::Torn | Trouble::Oversized | Trouble::Overrun | Trouble::WriterGone => {
                     let mut figures = self.shared.source.borrow_mut();
                     figures.resyncs = figures.resyncs.saturating_add(1);
                 }
@@ -244,7 +249,7 @@ impl Sink for Feed {
             log::debug!(target: "media", "{name}: {trouble:?}{repeated}");
             if track == Track::Video {
                 shared.note(match trouble {
-                    Trouble::Garbage | Trouble::Torn | Trouble::Oversized => Event::SourceResync,
+                    Trouble::Garbage | Trouble::Torn | Trouble::Oversized | Trouble::Overrun => Event::SourceResync,
                     Trouble::Missing | Trouble::WriterGone | Trouble::Stalled => Event::SourceLost,
                 });
             }

@@ -1,7 +1,7 @@
 //! Live views: the sockets behind [`live::Session`](crate::live::Session), and who has one.
 
 use super::shared::Shared;
-use super::{controllers, effects, sound};
+use super::{controllers, effects, sound, states};
 use crate::config::SpeakerSink;
 use crate::control::status;
 use crate::hap::ConnectionId;
@@ -158,7 +158,7 @@ impl LiveView {
 
     /// An encoder that makes key frames when it is asked makes one for everybody who begins.
     fn begin(&self, video: &VideoChoice) -> Begin {
-        let asks = self.shared.config.hooks.keyframe.is_some();
+        let asks = states::asks_for_key_frames(&self.shared.config);
         if asks || video.is_remote() { Begin::FreshKey } else { Begin::FromPrebuffer }
     }
 

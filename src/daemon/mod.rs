@@ -30,7 +30,7 @@ use crate::io::{self};
 use crate::mdns::Responder;
 use crate::media::{Budget, Prebuffer};
 use crate::motion::{Mode, Sensor};
-use crate::source::{demo, fifo, file, rtsp};
+use crate::source::{demo, fifo, file, raptor, rtsp};
 use crate::store::Store;
 use crate::sys;
 use crate::time::{Duration, earliest};
@@ -345,9 +345,13 @@ async fn play(key: &'static str, video: VideoSource, audio: AudioSource, mut fee
             };
             file::play(path, sound.as_deref(), fps, bytes, &mut feed).await
         }
+        VideoSource::Raptor(stream) => {
+            let (root, sound) = (feed.root(), audio == AudioSource::Auto);
+            raptor::play(&root, *stream, sound, bytes, &mut feed).await
+        }
         VideoSource::Rtsp(url) => rtsp::play(url, audio == AudioSource::Auto, bytes, &mut feed).await,
         // Refused when the configuration is checked.
-        VideoSource::V4l2(_) | VideoSource::Raptor(_) => std::io::ErrorKind::Unsupported.into(),
+        VideoSource::V4l2(_) => std::io::ErrorKind::Unsupported.into(),
     };
     keep_up(key, play).await;
 }

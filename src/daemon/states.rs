@@ -4,10 +4,11 @@
 //! no queue, so the latest value wins, and each runs once at start.
 
 use super::shared::Shared;
-use crate::config::{Command, Gpio, StatusLight};
+use crate::config::{Command, Config, Gpio, RaptorStream, StatusLight, VideoSource};
 use crate::io::command::Order;
 use crate::io::gpio;
 use crate::io::runtime::{now, sleep_until};
+use crate::source::raptor;
 use crate::time::Duration;
 use crate::trace::Repeats;
 use std::rc::Rc;
@@ -92,8 +93,8 @@ pub fn start(shared: &Rc<Shared>) {
         Some(StatusLight::Sysfs(pin)) => shared.executor.spawn(pin_light(shared.clone(), *pin)),
         None => {}
     }
-    if let Some(command) = &config.hooks.keyframe {
-        shared.executor.spawn(key_frames(shared.clone(), command.clone()));
+    if asks_for_key_frames(config) {
+        shared.executor.spawn(key_frames(shared.clone()));
     }
 }
 
@@ -148,14 +149,31 @@ async fn pin_light(shared: Rc<Shared>, pin: Gpio) {
     }
 }
 
+/// The sources that take a request for a key frame by themselves.
+fn raptor_streams(config: &Config) -> impl Iterator<Item = RaptorStream> {
+    let sources = [&config.video.source, &config.video.live_source];
+    sources.into_iter().filter_map(|source| match source {
+        Some(VideoSource::Raptor(stream)) => Some(*stream),
+        _ => None,
+    })
+}
+
+/// Whether there is a way to ask the encoder for key frames.
+pub fn asks_for_key_frames(config: &Config) -> bool {
+    config.hooks.keyframe.is_some() || raptor_streams(config).next().is_some()
+}
+
 /// Asks the encoder for key frames, whenever somebody wants one, for ever.
-async fn key_frames(shared: Rc<Shared>, command: Command) {
+async fn key_frames(shared: Rc<Shared>) {
     let mut failures = Repeats::default();
     let mut seen = shared.key_frame_wanted.count();
     loop {
         shared.key_frame_wanted.changed(seen).await;
         seen = shared.key_frame_wanted.count();
-        run(&shared, "hooks.keyframe", &command, &[], &mut failures).await;
+        raptor_streams(&shared.config).for_each(|stream| raptor::request_key_frame(&shared.root, stream));
+        if let Some(command) = &shared.config.hooks.keyframe {
+            run(&shared, "hooks.keyframe", command, &[], &mut failures).await;
+        }
         sleep_until(now() + KEY_FRAME_PAUSE).await;
     }
 }

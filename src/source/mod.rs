@@ -4,6 +4,7 @@
 pub mod demo;
 pub mod fifo;
 pub mod file;
+pub mod raptor;
 pub mod rtsp;
 pub mod snapshot;
 pub mod speaker;
@@ -48,11 +49,13 @@ pub enum Trouble {
     Torn,
     /// A picture is larger than the buffer.
     Oversized,
+    /// Pictures were written over before they could be read.
+    Overrun,
 }
 
 impl Trouble {
     /// How many there are.
-    pub const KINDS: usize = 6;
+    pub const KINDS: usize = 7;
 
     /// One line for the log.
     fn text(self, track: Track) -> &'static str {
@@ -64,6 +67,7 @@ impl Trouble {
             (Trouble::Garbage, Track::Audio) => "not AAC-LC in ADTS; waiting for the next frame",
             (Trouble::Torn, _) => "a picture broke off; waiting for the next key frame",
             (Trouble::Oversized, _) => "a picture is too large; raise memory_kb or lower the bitrate",
+            (Trouble::Overrun, _) => "too slow: pictures were lost; waiting for the next key frame",
         }
     }
 }

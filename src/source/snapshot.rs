@@ -1,8 +1,10 @@
 //! Still pictures: where `/resource` and `hksvd snapshot` get their JPEG from.
 
+use super::raptor;
 use crate::config::{Loopback, SnapshotSource};
 use crate::io::command::{self, Commands, Order};
 use crate::io::http_get;
+use crate::io::runtime::{now, or, sleep_until};
 use crate::sys::connect;
 use crate::time::Duration;
 use crate::wire::Malformed;
@@ -23,6 +25,9 @@ pub const MAX_BYTES: usize = 512 * 1024;
 
 /// How long a picture may take. Home waits a little longer.
 pub const LIMIT: Duration = Duration::from_secs(5);
+
+/// The part of [`LIMIT`] in which a ring gives a picture: it makes one a second.
+const RING_LIMIT: Duration = Duration::from_millis(2_500);
 
 /// Why there is no picture.
 #[derive(Debug)]
@@ -113,7 +118,7 @@ pub fn width(jpeg: &[u8]) -> Option<u32> {
 /// A streamer of the firmware that makes pictures of the main stream and of a small one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Streamer {
-    /// raptor's web server (RHD).
+    /// raptor, by its ring or its web server (RHD).
     Raptor,
     /// prudynt-t, by its control socket.
     Prudynt,
@@ -156,6 +161,21 @@ impl Streamer {
     }
 }
 
+/// Raptor's ring of pictures costs no HTTP. Where it gives none its web server may.
+async fn from_ring(root: &Path, large: bool) -> Option<Vec<u8>> {
+    let late = async {
+        sleep_until(now() + RING_LIMIT).await;
+        Err(std::io::ErrorKind::TimedOut.into())
+    };
+    match or(raptor::picture(root, large, MAX_BYTES), late).await {
+        Ok(jpeg) => Some(jpeg),
+        Err(error) => {
+            log::debug!("no picture from raptor's ring: {error}");
+            None
+        }
+    }
+}
+
 /// `OK LENGTH`, a line's end, and so many bytes; anything else is an error.
 fn prudynt_answer(bytes: &mut [u8], closed: bool, most: usize) -> Result<Option<Range<usize>>, NoBody> {
     let Some(end) = bytes.iter().take(80).position(|&b| b == b'\n') else {
@@ -189,7 +209,11 @@ pub async fn fetch(
     let jpeg = match source {
         SnapshotSource::Auto => {
             let streamer = Streamer::find(root).ok_or(NoPicture::NoSource)?;
-            streamer.fetch(root, large).await.map_err(NoPicture::Http)?
+            let from_ring = if streamer == Streamer::Raptor { from_ring(root, large).await } else { None };
+            match from_ring {
+                Some(jpeg) => jpeg,
+                None => streamer.fetch(root, large).await.map_err(NoPicture::Http)?,
+            }
         }
         SnapshotSource::Http(url) => {
             let address = url.loopback().ok_or(NoPicture::NoSource)?;

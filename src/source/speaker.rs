@@ -3,6 +3,7 @@
 //!
 //! A sink that takes nothing, or is not there, costs what should have been heard and nothing else.
 
+use super::raptor::SpeakerRing;
 use crate::config::SpeakerSink;
 use crate::io::command::{Commands, Feeding};
 use crate::sys::dsp;
@@ -10,7 +11,7 @@ use crate::time::{Duration, Instant};
 use std::fs::{File, OpenOptions};
 use std::io::{Error, ErrorKind, Result, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Between two attempts to open.
 const RETRY: Duration = Duration::from_secs(1);
@@ -22,6 +23,7 @@ const PIECE: usize = 1_024;
 enum Open {
     File(File),
     Command(Feeding),
+    Ring(SpeakerRing),
 }
 
 /// The loudspeaker.
@@ -50,9 +52,10 @@ impl Speaker {
             for (to, sample) in bytes.chunks_exact_mut(2).zip(piece) {
                 to.copy_from_slice(&sample.to_le_bytes());
             }
-            let written = match &self.open {
-                Some(Open::File(file)) => (&*file).write(&bytes[..2 * piece.len()]),
+            let written = match &mut self.open {
+                Some(Open::File(file)) => file.write(&bytes[..2 * piece.len()]),
                 Some(Open::Command(feeding)) => feeding.write(&bytes[..2 * piece.len()]),
+                Some(Open::Ring(ring)) => ring.write(&bytes[..2 * piece.len()]),
                 None => return,
             };
             match written {
@@ -100,8 +103,9 @@ impl Speaker {
                 let feeding = self.commands.feed(&command.0, &[("HKSVD_RATE_HZ", &rate)]);
                 feeding.map(Open::Command).map_err(|failed| Error::other(failed.to_string()))
             }
+            SpeakerSink::Raptor => SpeakerRing::open(&root(), self.rate_hz).map(Open::Ring),
             // Refused when the configuration is checked.
-            SpeakerSink::None | SpeakerSink::Raptor | SpeakerSink::Rtsp => Err(ErrorKind::Unsupported.into()),
+            SpeakerSink::None | SpeakerSink::Rtsp => Err(ErrorKind::Unsupported.into()),
         }
     }
 
@@ -115,6 +119,11 @@ impl Speaker {
             }
         }
     }
+}
+
+/// The root of the file system; tests have another one.
+fn root() -> PathBuf {
+    std::env::var_os("HKSVD_ROOT").unwrap_or_else(|| "/".into()).into()
 }
 
 /// Opens what must be there already, without waiting for a reader.

@@ -1,0 +1,261 @@
+//! One ring: opening it, and taking frames out of it before their bytes are written over.
+//!
+//! Its owner neither waits for readers nor knows them. So each frame is copied first, and then looked at whether it was
+//! still the same one when that was done. All is read by pread(2): see [`crate::sys::shm`].
+
+use crate::io::runtime::Fd;
+use crate::sys::shm::{self, Mapping};
+use crate::time::Duration;
+use crate::wire::raptor::{self, HEADER_BYTES, Header, Refused, SLOT_BYTES, SLOTS_AT, Slot};
+use std::fs::File;
+use std::io::{Error, ErrorKind, Read, Result, Write};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+
+/// Where the rings lie, from the root of the file system.
+pub fn folder(root: &Path) -> PathBuf {
+    root.join("dev/shm")
+}
+
+/// Where the bytes of the frames are.
+enum Frames {
+    /// Behind the slots.
+    Ring,
+    /// In the encoder's memory, as a file.
+    File(File),
+    /// In the encoder's memory, as a device.
+    Device(Mapping),
+}
+
+/// A ring that is open.
+pub struct Ring {
+    file: File,
+    path: PathBuf,
+    frames: Frames,
+    /// As it was at the opening, or when codec and rate last changed.
+    header: Header,
+    /// The sequence of the next frame to read.
+    next: u32,
+}
+
+/// What a look into the ring finds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Found {
+    /// The next frame: to be copied at once.
+    Frame(Slot),
+    /// No new one.
+    Nothing,
+    /// Frames were written over before they were read. The newest is next.
+    Lost,
+    /// The ring or the encoder's memory is another one now: open it again.
+    Replaced,
+}
+
+/// Opens the file of a ring and reads its header.
+pub fn open_file(path: &Path) -> Result<(File, Header)> {
+    let file = File::options().read(true).write(true).open(path)?;
+    let header = read_header(&file).map_err(|refused| match refused {
+        Refused::NotReady => Error::from(ErrorKind::NotFound),
+        Refused::Version(version) => Error::new(
+            ErrorKind::Unsupported,
+            format!(
+                "{} has version {version}, this hksvd reads version {}; use the streamer's rtsp:// address",
+                path.display(),
+                raptor::VERSION
+            ),
+        ),
+        Refused::Malformed(why) => Error::new(ErrorKind::InvalidData, format!("{}: {why}", path.display())),
+    })?;
+    if file.metadata()?.len() < header.ring_bytes() {
+        // It is being made.
+        return Err(ErrorKind::NotFound.into());
+    }
+    Ok((file, header))
+}
+
+fn read_header(file: &File) -> core::result::Result<Header, Refused> {
+    let mut bytes = [0; HEADER_BYTES];
+    file.read_exact_at(&mut bytes, 0).map_err(|_| Refused::NotReady)?;
+    // Nothing behind it is to be read from before it.
+    fence(Ordering::SeqCst);
+    Header::parse(&bytes)
+}
+
+impl Ring {
+    /// Opens `rss_ring_NAME`, with its end as the beginning.
+    ///
+    /// # Errors
+    /// `NotFound` when it is not there (yet), `Unsupported` when it has another version.
+    pub fn open(root: &Path, name: &str) -> Result<Self> {
+        let path = folder(root).join(["rss_ring_", name].concat());
+        let (file, header) = open_file(&path)?;
+        let frames = match header.encoder {
+            None => Frames::Ring,
+            Some(encoder) => match File::open(folder(root).join(["rss_enc_", name].concat())) {
+                Ok(file) => Frames::File(file),
+                Err(_) => {
+                    let device = File::open(root.join("dev/rmem"))?;
+                    Frames::Device(Mapping::new(&device, encoder.offset.into(), encoder.bytes as usize, false)?)
+                }
+            },
+        };
+        Ok(Ring { file, path, frames, header, next: header.newest.wrapping_add(1) })
+    }
+
+    /// What it said of itself the last time.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Asks for a key frame.
+    pub fn request_key_frame(&self) {
+        request_key_frame(&self.file);
+    }
+
+    /// Whether the path leads elsewhere by now, or nowhere.
+    pub fn is_replaced(&self) -> bool {
+        match (self.file.metadata(), std::fs::metadata(&self.path)) {
+            (Ok(held), Ok(there)) => {
+                (held.dev(), held.ino()) != (there.dev(), there.ino())
+                    || read_header(&self.file).map(|now| now.incarnation) != Ok(self.header.incarnation)
+            }
+            _ => true,
+        }
+    }
+
+    /// Looks for the next frame.
+    pub fn poll(&mut self) -> Found {
+        let Ok(header) = read_header(&self.file) else { return Found::Replaced };
+        let moved = |header: &Header| header.encoder.map(|e| (e.generation, e.bytes, e.offset));
+        if header.incarnation != self.header.incarnation || moved(&header) != moved(&self.header) {
+            return Found::Replaced;
+        }
+        if header.generation != self.header.generation {
+            // Half of it may be old: it is looked at twice.
+            match read_header(&self.file) {
+                Ok(again) if again.generation == header.generation && header.generation.is_multiple_of(2) => {
+                    self.header = again;
+                }
+                _ => return Found::Nothing,
+            }
+        }
+        let behind = header.newest.wrapping_sub(self.next) as i32;
+        match behind {
+            ..0 => return Found::Nothing,
+            _ if behind >= header.slots as i32 => return self.lost(header.newest),
+            _ => {}
+        }
+        match self.slot() {
+            Some(slot) if slot.sequence == Some(self.next) => Found::Frame(slot),
+            _ => self.lost(header.newest),
+        }
+    }
+
+    fn lost(&mut self, newest: u32) -> Found {
+        // The one that was to be read may be the newest and be written over just now.
+        self.next = if newest == self.next { newest.wrapping_add(1) } else { newest };
+        Found::Lost
+    }
+
+    fn slot(&self) -> Option<Slot> {
+        let mut bytes = [0; SLOT_BYTES as usize];
+        self.file.read_exact_at(&mut bytes, self.header.slot_at(self.next).into()).ok()?;
+        fence(Ordering::SeqCst);
+        Some(Slot::parse(&bytes))
+    }
+
+    /// Leaves a frame alone.
+    pub fn skip(&mut self) {
+        self.next = self.next.wrapping_add(1);
+    }
+
+    /// Copies the frame that was found and goes on to the next. `out` is as long as the frame.
+    pub fn copy(&mut self, slot: &Slot, out: &mut [u8]) -> Found {
+        let end = u64::from(slot.offset) + out.len() as u64;
+        let copied = match (&self.frames, self.header.encoder) {
+            (Frames::Ring, _) => {
+                let at = u64::from(self.header.data_at()) + u64::from(slot.offset);
+                end <= u64::from(self.header.data_bytes) && self.file.read_exact_at(out, at).is_ok()
+            }
+            (Frames::File(file), _) => file.read_exact_at(out, slot.offset.into()).is_ok(),
+            (Frames::Device(mapping), _) => mapping.copy(slot.offset as usize, out),
+        };
+        fence(Ordering::SeqCst);
+        let Ok(header) = read_header(&self.file) else { return Found::Replaced };
+        let is_current = header.encoder.is_none_or(|encoder| slot.is_current(&encoder));
+        if !copied || self.slot() != Some(*slot) || !is_current {
+            return self.lost(header.newest);
+        }
+        self.next = self.next.wrapping_add(1);
+        Found::Frame(*slot)
+    }
+}
+
+/// Stores the request where the encoder looks for it before each frame. It is a word that both sides write as a whole.
+pub fn request_key_frame(file: &File) {
+    // Without an answer the next key frame comes when it comes.
+    let _ = file.write_all_at(&1u32.to_le_bytes(), raptor::IDR_REQUEST.into());
+}
+
+/// The wait for frames: a thread that owns no data turns wake-ups of the ring into those of the reactor.
+pub struct Waiter {
+    bell: Fd<File>,
+    header: Arc<Mapping>,
+    ended: Arc<AtomicBool>,
+}
+
+/// The thread looks this often whether it is needed, if nothing else happens.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// It calls the kernel and nothing else.
+const STACK_BYTES: usize = 32 * 1024;
+
+impl Waiter {
+    /// Starts to wait for the ring.
+    ///
+    /// # Errors
+    /// When the kernel has no thread, no descriptor or no memory for it.
+    pub fn start(ring: &Ring) -> Result<Self> {
+        let bell = shm::bell()?;
+        let (file, mut ringing) = (ring.file.try_clone()?, bell.try_clone()?);
+        let header = Arc::new(Mapping::new(&file, 0, SLOTS_AT as usize, true)?);
+        let ended = Arc::new(AtomicBool::new(false));
+        let waiter = Waiter { bell: Fd::new(bell)?, header: header.clone(), ended: ended.clone() };
+        let wait = move || {
+            let mut seen = [0; 4];
+            while !ended.load(Ordering::Acquire) {
+                let mut there = [0; 4];
+                if file.read_exact_at(&mut there, raptor::FUTEX_SEQ.into()).is_err() {
+                    return;
+                }
+                if there != seen {
+                    seen = there;
+                    let _ = ringing.write_all(&1u64.to_ne_bytes());
+                }
+                if header.wait(raptor::FUTEX_SEQ as usize, u32::from_le_bytes(there), LOOK).is_err() {
+                    return;
+                }
+            }
+        };
+        std::thread::Builder::new().name("raptor".into()).stack_size(STACK_BYTES).spawn(wait)?;
+        Ok(waiter)
+    }
+
+    /// Waits for more frames; it may return without any.
+    pub async fn changed(&self) {
+        // An error here would mean that our own bell is broke: then frames come with the timer.
+        if self.bell.when_readable(|mut bell| bell.read(&mut [0; 8])).await.is_err() {
+            core::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Release);
+        // Others who wait for frames look, find none, and wait again.
+        self.header.wake(raptor::FUTEX_SEQ as usize);
+    }
+}
