@@ -1,7 +1,6 @@
 //! Raptor's rings, written by another process: what comes out of them is what was put in, whatever happens to them,
 //! and the real program records from them.
 
-#[allow(dead_code)]
 #[path = "common/controller.rs"]
 mod controller;
 #[allow(dead_code)]
@@ -152,6 +151,12 @@ fn frames_come_through_whole_or_not_at_all() {
             until("the loss is seen", || judge.borrow().count(Trouble::Overrun) > losses).await;
             more(judge, 20).await;
             assert!(judge.borrow().keys >= 3);
+            // The shorter the ring, the later the reader notices.
+            stand_in.order(&format!("main {kind} 2 100000 large 0"));
+            let losses = judge.borrow().count(Trouble::Overrun);
+            stand_in.order("burst 20000");
+            until("the loss is seen", || judge.borrow().count(Trouble::Overrun) > losses).await;
+            more(judge, 20).await;
         });
     }
 }

@@ -259,3 +259,168 @@ impl Drop for Waiter {
         self.header.wake(raptor::FUTEX_SEQ as usize);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A ring of two slots in a root of its own, which goes with the test.
+    struct Rig {
+        root: PathBuf,
+        file: File,
+    }
+
+    impl Rig {
+        fn new(name: &str, with_encoder: bool) -> Rig {
+            let root = std::env::temp_dir().join(format!("hksvd-ring-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(folder(&root)).unwrap();
+            let path = folder(&root).join("rss_ring_main");
+            let file = File::options().read(true).write(true).create(true).truncate(true).open(path).unwrap();
+            file.set_len(4096 + 64 + 100).unwrap();
+            let rig = Rig { root, file };
+            for (at, value) in [(12, 2), (16, 100), (52, 0x5253_5352), (56, 4), (60, 1)] {
+                rig.put(at, value);
+            }
+            if with_encoder {
+                rig.put(88, 1);
+                rig.put(96, 100);
+                std::fs::write(folder(&rig.root).join("rss_enc_main"), [7; 100]).unwrap();
+            }
+            rig
+        }
+
+        fn put(&self, at: u64, value: u32) {
+            self.file.write_all_at(&value.to_le_bytes(), at).unwrap();
+        }
+
+        /// The frame of this sequence is at `offset`, `length` bytes long.
+        fn publish(&self, sequence: u32, offset: u32, length: u32) {
+            let at = 4096 + 32 * u64::from(sequence % 2);
+            for (n, value) in [sequence, 0, offset, length, 0, 0, 0x0001_0013, 0].into_iter().enumerate() {
+                self.put(at + 4 * n as u64, value);
+            }
+            self.put(0, sequence);
+            self.put(8, sequence);
+        }
+
+        fn open(&self) -> Ring {
+            Ring::open(&self.root, "main").unwrap()
+        }
+    }
+
+    impl Drop for Rig {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.root);
+        }
+    }
+
+    fn frame(ring: &mut Ring) -> Slot {
+        match ring.poll() {
+            Found::Frame(slot) => slot,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_written_over_during_the_copy_is_lost() {
+        let rig = Rig::new("over", false);
+        let mut ring = rig.open();
+        assert_eq!(ring.poll(), Found::Nothing);
+        rig.publish(1, 0, 10);
+        let slot = frame(&mut ring);
+        assert!(slot.key);
+        // The writer comes round: busy first, then another frame in its place.
+        rig.put(4096 + 32, u32::MAX);
+        rig.put(4096 + 36, u32::MAX);
+        assert_eq!(ring.copy(&slot, &mut [0; 10]), Found::Lost);
+        rig.publish(2, 10, 10);
+        let slot = frame(&mut ring);
+        rig.publish(3, 20, 10);
+        rig.publish(4, 30, 10);
+        assert_eq!(ring.copy(&slot, &mut [0; 10]), Found::Lost);
+        // The newest comes next, and what was left alone meanwhile is not missed.
+        assert_eq!(frame(&mut ring).sequence, Some(4));
+        ring.skip();
+        assert_eq!(ring.poll(), Found::Nothing);
+        // Its place was written again, but not yet announced.
+        rig.put(4096 + 32, 7);
+        rig.put(8, 5);
+        assert_eq!([ring.poll(), ring.poll()], [Found::Lost, Found::Nothing]);
+    }
+
+    #[test]
+    fn sequences_begin_anew_after_the_last() {
+        let rig = Rig::new("wrap", false);
+        rig.publish(u32::MAX - 1, 0, 10);
+        let mut ring = rig.open();
+        for sequence in [u32::MAX, 0, 1] {
+            rig.publish(sequence, 0, 10);
+            let slot = frame(&mut ring);
+            assert!(matches!(ring.copy(&slot, &mut [0; 10]), Found::Frame(_)), "{sequence}");
+        }
+        assert_eq!(ring.poll(), Found::Nothing);
+    }
+
+    #[test]
+    fn what_lies_outside_is_lost() {
+        let rig = Rig::new("outside", false);
+        let mut ring = rig.open();
+        for (n, (offset, length)) in [(91, 10), (100, 1), (u32::MAX, 10), (0, 101)].into_iter().enumerate() {
+            rig.publish(n as u32 + 1, offset, length);
+            let slot = frame(&mut ring);
+            assert_eq!(ring.copy(&slot, &mut vec![0; length as usize]), Found::Lost, "{offset} {length}");
+        }
+        rig.publish(5, 90, 10);
+        let slot = frame(&mut ring);
+        assert!(matches!(ring.copy(&slot, &mut [0; 10]), Found::Frame(_)));
+    }
+
+    #[test]
+    fn the_encoder_may_fill_its_buffer_again() {
+        let rig = Rig::new("encoder", true);
+        let mut ring = rig.open();
+        rig.publish(1, 90, 10);
+        let (slot, mut out) = (frame(&mut ring), [0; 10]);
+        assert_eq!((ring.copy(&slot, &mut out), out), (Found::Frame(slot), [7; 10]));
+        rig.publish(2, 0, 10);
+        let slot = frame(&mut ring);
+        rig.put(108, 1);
+        assert_eq!(ring.copy(&slot, &mut out), Found::Lost);
+        rig.put(144, 0x100);
+        assert_eq!(ring.poll(), Found::Replaced, "its memory is another");
+    }
+
+    #[test]
+    fn a_ring_that_is_no_ring_is_not_read() {
+        let rig = Rig::new("none", false);
+        let kind = || Ring::open(&rig.root, "main").map(|_| ()).unwrap_err().kind();
+        rig.put(56, 3);
+        assert_eq!(kind(), ErrorKind::Unsupported);
+        rig.put(56, 4);
+        rig.put(12, 3);
+        assert_eq!(kind(), ErrorKind::InvalidData);
+        rig.put(12, 64);
+        assert_eq!(kind(), ErrorKind::NotFound, "more than there is");
+        rig.put(12, 2);
+        let mut ring = rig.open();
+        rig.put(52, 0);
+        assert_eq!(kind(), ErrorKind::NotFound);
+        assert_eq!(ring.poll(), Found::Replaced);
+        rig.file.set_len(0).unwrap();
+        assert_eq!(kind(), ErrorKind::NotFound);
+        assert!(ring.is_replaced() && ring.poll() == Found::Replaced);
+    }
+
+    #[test]
+    fn another_codec_is_seen_when_it_is_complete() {
+        let rig = Rig::new("codec", false);
+        let mut ring = rig.open();
+        rig.put(48, 1 << 16);
+        rig.put(28, 1);
+        rig.publish(1, 0, 10);
+        assert_eq!(ring.poll(), Found::Nothing, "it is being changed");
+        rig.put(48, 2 << 16);
+        assert!(matches!(ring.poll(), Found::Frame(_)));
+        assert_eq!(ring.header().codec, raptor::Codec::H265);
+    }
+}
