@@ -21,7 +21,7 @@ use hksvd::source::raptor::{self, SpeakerRing};
 use hksvd::source::{Sink, Track, Trouble};
 use hksvd::time::Instant;
 use hksvd::wire::h264::AnnexB;
-use program::{Client, Folder, Program};
+use program::{Client, Folder, PATIENCE, Program, within};
 use raptor_stand_in::{AUDIO, LARGE, SMALL, StandIn};
 use serde_json::{Value as Json, json};
 use std::cell::RefCell;
@@ -151,8 +151,8 @@ fn frames_come_through_whole_or_not_at_all() {
             until("the loss is seen", || judge.borrow().count(Trouble::Overrun) > losses).await;
             more(judge, 20).await;
             assert!(judge.borrow().keys >= 3);
-            // The shorter the ring, the later the reader notices.
-            stand_in.order(&format!("main {kind} 2 100000 large 0"));
+            // Frames that fill the ring before its slots come round.
+            stand_in.order(&format!("main {kind} 64 131072 large 0"));
             let losses = judge.borrow().count(Trouble::Overrun);
             stand_in.order("burst 20000");
             until("the loss is seen", || judge.borrow().count(Trouble::Overrun) > losses).await;
@@ -362,5 +362,10 @@ fn a_hub_records_from_rings() {
     for once in ["H.265", "has version 3", "set-codec aac", "cannot be opened", "has gone away", "pictures were lost"] {
         assert_eq!(program.said(once).len(), 1, "{once}");
     }
+    // Waiting for the ring takes a thread, for those before it none.
+    within(3 * PATIENCE, "three threads", &mut || {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", program.pid())).expect("its threads");
+        (tasks.count() == 3).then_some(())
+    });
     program.stop();
 }

@@ -345,10 +345,9 @@ impl Config {
             AudioCodec::L16 => later("audio.codec", "\"l16\""),
         }
         match &self.speaker.sink {
-            SpeakerSink::Raptor => later("speaker.sink", "raptor"),
             SpeakerSink::Rtsp => later("speaker.sink", "rtsp"),
             SpeakerSink::None => {}
-            SpeakerSink::Fifo(_) | SpeakerSink::Oss(_) | SpeakerSink::Exec(_) if cfg!(feature = "opus") => {}
+            _ if cfg!(feature = "opus") => {}
             _ => later("speaker.sink", "talk-back without the feature \"opus\""),
         }
         match self.motion.mode {
@@ -616,7 +615,7 @@ mod tests {
             ["1:19: audio.codec: nothing says where an Opus packet ends in a FIFO or a file: deliver AAC-LC in ADTS"]
         );
         let everything = "{\"video\":{\"source\":\"v4l2:/dev/video0\",\"live_source\":\"raptor:sub\"},
-            \"audio\":{\"codec\":\"opus\"},\"snapshot\":{\"source\":\"exec:x\"},\"speaker\":{\"sink\":\"raptor\"},
+            \"audio\":{\"codec\":\"opus\"},\"snapshot\":{\"source\":\"exec:x\"},\"speaker\":{\"sink\":\"rtsp\"},
             \"motion\":{\"mode\":\"onvif\"},\"doorbell\":{\"button\":\"sysfs:1\"},\"led\":{\"status\":\"sysfs:1\"},
             \"hooks\":{\"night_vision\":\"a\",\"camera_active\":\"b\",\"keyframe\":\"c\"}}";
         // Pictures, lights and hooks are there.

@@ -215,6 +215,12 @@ impl Slot {
         encoder.filled.get(usize::from(self.buffer)) == Some(&self.filled)
     }
 
+    /// Whether some of its bytes are among those.
+    pub fn overlaps(&self, offset: u32, length: u32) -> bool {
+        let end = |offset, length| u64::from(offset) + u64::from(length);
+        u64::from(offset) < end(self.offset, self.length) && u64::from(self.offset) < end(offset, length)
+    }
+
     /// Writes a slot of a ring that has its bytes in it, without its sequence, which stands before all this.
     pub fn put(&self, w: &mut Writer<'_>) {
         for number in [self.offset, self.length, self.timestamp_us as u32, (self.timestamp_us >> 32) as u32] {

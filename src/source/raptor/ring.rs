@@ -6,7 +6,7 @@
 use crate::io::runtime::Fd;
 use crate::sys::shm::{self, Mapping};
 use crate::time::Duration;
-use crate::wire::raptor::{self, HEADER_BYTES, Header, Refused, SLOT_BYTES, SLOTS_AT, Slot};
+use crate::wire::raptor::{self, HEADER_BYTES, Header, Refused, SLOT_BYTES, SLOTS_AT, SLOTS_MAX, Slot};
 use std::fs::File;
 use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -166,6 +166,44 @@ impl Ring {
         Some(Slot::parse(&bytes))
     }
 
+    /// Whether the frame was still there a moment ago. That its slot is still its own is not enough where the frames
+    /// lie in the ring: one after another they may fill it before the slots come round.
+    fn is_untouched(&self, slot: &Slot) -> bool {
+        let mut table = [0; (SLOTS_MAX * SLOT_BYTES) as usize];
+        let (slots, _) = table.as_chunks_mut::<{ SLOT_BYTES as usize }>();
+        let Some(slots) = slots.get_mut(..self.header.slots as usize) else { return false };
+        if self.file.read_exact_at(slots.as_flattened_mut(), SLOTS_AT.into()).is_err() {
+            return false;
+        }
+        if !matches!(self.frames, Frames::Ring) {
+            return slots.iter().any(|there| Slot::parse(there) == *slot);
+        }
+        let mut newest = *slot;
+        let (mut is_there, mut is_writing, mut largest) = (false, false, 0);
+        for there in slots.iter().map(Slot::parse) {
+            let Some((sequence, ours)) = there.sequence.zip(slot.sequence) else {
+                is_writing = true;
+                continue;
+            };
+            is_there |= there == *slot;
+            largest = largest.max(there.length);
+            let after = sequence.wrapping_sub(ours);
+            if after != 0 && after < self.header.slots {
+                if slot.overlaps(there.offset, there.length) {
+                    return false;
+                }
+                if after > newest.sequence.map_or(0, |newest| newest.wrapping_sub(ours)) {
+                    newest = there;
+                }
+            }
+        }
+        // The next one goes behind the newest, or to the beginning where it does not fit. It may be larger than all
+        // that are there.
+        let (next, room) = (newest.offset.saturating_add(newest.length), largest.saturating_mul(2));
+        let begins_anew = next.saturating_add(room) > self.header.data_bytes;
+        is_there && !(is_writing && (slot.overlaps(next, room) || begins_anew && slot.overlaps(0, room)))
+    }
+
     /// Leaves a frame alone.
     pub fn skip(&mut self) {
         self.next = self.next.wrapping_add(1);
@@ -185,7 +223,7 @@ impl Ring {
         fence(Ordering::SeqCst);
         let Ok(header) = read_header(&self.file) else { return Found::Replaced };
         let is_current = header.encoder.is_none_or(|encoder| slot.is_current(&encoder));
-        if !copied || self.slot() != Some(*slot) || !is_current {
+        if !copied || !is_current || !self.is_untouched(slot) {
             return self.lost(header.newest);
         }
         self.next = self.next.wrapping_add(1);
@@ -342,9 +380,23 @@ mod tests {
         assert_eq!(frame(&mut ring).sequence, Some(4));
         ring.skip();
         assert_eq!(ring.poll(), Found::Nothing);
+        // Another frame lies where this one lay, though its slot is its own.
+        rig.publish(5, 0, 10);
+        let slot = frame(&mut ring);
+        rig.publish(6, 9, 10);
+        assert_eq!(ring.copy(&slot, &mut [0; 10]), Found::Lost);
+        ring.skip();
+        rig.publish(7, 60, 40);
+        let slot = frame(&mut ring);
+        // The one that is being written has begun anew, perhaps.
+        rig.put(4096, u32::MAX);
+        rig.put(4100, u32::MAX);
+        assert_eq!(ring.copy(&slot, &mut [0; 40]), Found::Lost);
+        rig.publish(8, 0, 10);
+        ring.skip();
         // Its place was written again, but not yet announced.
-        rig.put(4096 + 32, 7);
-        rig.put(8, 5);
+        rig.put(4096 + 32, 11);
+        rig.put(8, 9);
         assert_eq!([ring.poll(), ring.poll()], [Found::Lost, Found::Nothing]);
     }
 
