@@ -1,6 +1,7 @@
 //! Raptor's rings, written by another process: what comes out of them is what was put in, whatever happens to them,
 //! and the real program records from them.
 
+#[allow(dead_code)] // the hub takes what it needs
 #[path = "common/controller.rs"]
 mod controller;
 #[allow(dead_code)]
@@ -153,6 +154,7 @@ fn frames_come_through_whole_or_not_at_all() {
             assert!(judge.borrow().keys >= 3);
             // Frames that fill the ring before its slots come round.
             stand_in.order(&format!("main {kind} 64 131072 large 0"));
+            more(judge, 5).await;
             let losses = judge.borrow().count(Trouble::Overrun);
             stand_in.order("burst 20000");
             until("the loss is seen", || judge.borrow().count(Trouble::Overrun) > losses).await;
