@@ -169,6 +169,10 @@ fn rings_are_made_anew_in_place_and_elsewhere() {
     judge(&mut stand_in, async |stand_in, judge| {
         stand_in.order("main embedded 32 1000000 large 0");
         more(judge, 10).await;
+        let asked = stand_in.count("key frame requested");
+        raptor::request_key_frame(&stand_in.root, RaptorStream::Sub);
+        raptor::request_key_frame(&stand_in.root, RaptorStream::Main);
+        until("it is heard", || stand_in.count("key frame requested") == asked + 1).await;
         // Smaller, in the same file, which is cut short.
         stand_in.order("main embedded 8 100000 small 0");
         until("it is noticed", || judge.borrow().count(Trouble::WriterGone) == 1).await;

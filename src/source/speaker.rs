@@ -16,6 +16,9 @@ use std::path::{Path, PathBuf};
 /// Between two attempts to open.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// As long as that when somebody else talks, unless our own talk is over before.
+const TAKEN: Duration = Duration::from_secs(30);
+
 /// Samples that are written at once: less than a pipe takes in one piece or not at all (pipe(7)), so that no sample is
 /// ever torn.
 const PIECE: usize = 1_024;
@@ -111,7 +114,9 @@ impl Speaker {
 
     /// Says it once: a reader that is not there may come, or not.
     fn failed(&mut self, error: &Error, now: Instant) {
-        self.retry_at = now + RETRY;
+        // Another program has taken Raptor's loudspeaker over. It is not to be taken back in the middle of a word.
+        let is_taken = self.sink == SpeakerSink::Raptor && error.kind() == ErrorKind::BrokenPipe;
+        self.retry_at = now + if is_taken { TAKEN } else { RETRY };
         if !core::mem::replace(&mut self.is_told, true) {
             match error.raw_os_error() {
                 Some(libc::ENXIO) => log::warn!("speaker.sink: nobody reads it; what is said is lost"),
