@@ -372,6 +372,7 @@ impl Client {
             self.to_send = Some(request);
             return Ok(());
         }
+        self.login.handle_accepted();
         if let Some(field) = head.field("Session").filter(|_| status == 200) {
             let name = field.split(';').next().unwrap_or_default().trim();
             if name.len() < TEXT_MAX / 4 {

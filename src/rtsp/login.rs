@@ -11,6 +11,8 @@ pub struct Login {
     /// `name:password`; nothing when the address has none.
     text: Option<String>,
     challenge: Option<Challenge>,
+    /// The answer to it was taken: another challenge means that it is too old, if `stale` says so or not.
+    accepted: bool,
     /// Of our own, with qop.
     cnonce: u32,
     /// Requests with the same nonce.
@@ -36,12 +38,17 @@ pub enum Refused {
 impl Login {
     /// With `name:password` as it stands in the address.
     pub fn new(text: Option<&str>, cnonce: u32) -> Self {
-        Login { text: text.map(String::from), challenge: None, cnonce, count: 0 }
+        Login { text: text.map(String::from), challenge: None, accepted: false, cnonce, count: 0 }
     }
 
     /// Another connection: nothing was asked yet.
     pub fn restart(&mut self) {
-        self.challenge = None;
+        (self.challenge, self.accepted) = (None, false);
+    }
+
+    /// Takes in any other answer.
+    pub fn handle_accepted(&mut self) {
+        self.accepted = true;
     }
 
     /// Takes in the answer 401.
@@ -72,7 +79,8 @@ impl Login {
             }
         }
         let (challenge, stale) = found.ok_or(Refused::Unknown)?;
-        if self.challenge.is_some() && !stale {
+        let accepted = core::mem::take(&mut self.accepted);
+        if self.challenge.is_some() && !stale && !accepted {
             return Err(Refused::Wrong);
         }
         (self.challenge, self.count) = (Some(challenge), 0);
@@ -182,6 +190,10 @@ mod tests {
         assert_eq!(asked(&mut login, &digest("")), Err(Refused::Wrong));
         login.restart();
         assert_eq!(asked(&mut login, &digest("")), Ok(()));
+        // One that has let us in may have grown old without a word.
+        login.handle_accepted();
+        assert_eq!(asked(&mut login, &digest("")), Ok(()));
+        assert_eq!(asked(&mut login, &digest("")), Err(Refused::Wrong));
         let mut login = Login::new(Some("a:b"), 1);
         for unknown in [
             "CSeq: 1",
