@@ -96,7 +96,12 @@ pub struct AudioClock {
 impl AudioClock {
     /// A clock for AAC frames at `rate_hz`.
     pub fn new(rate_hz: u32) -> Self {
-        let frame = 90_000 * FRACTION * i64::from(FRAME_SAMPLES) / i64::from(rate_hz.max(1));
+        Self::of_frames(FRAME_SAMPLES, rate_hz)
+    }
+
+    /// A clock for frames of `samples` at `rate_hz`.
+    pub fn of_frames(samples: u32, rate_hz: u32) -> Self {
+        let frame = 90_000 * FRACTION * i64::from(samples) / i64::from(rate_hz.max(1));
         AudioClock { latest: None, frame }
     }
 
@@ -207,6 +212,18 @@ mod tests {
             assert!(stamp.abs_diff(real_us * 9 / 100) < 5760);
             latest = Some(stamp);
         }
+    }
+
+    #[test]
+    fn blocks_of_short_frames_are_spread() {
+        // 20 ms each, written by the half dozen.
+        let mut clock = AudioClock::of_frames(320, 16_000);
+        let arrivals = (0..3_000u64).map(|i| Instant::from_micros(i / 6 * 120_000));
+        let stamps: Vec<u64> = arrivals.map(|arrival| clock.stamp(arrival).unwrap()).collect();
+        for (i, pair) in stamps.windows(2).enumerate() {
+            assert!((pair[1] - pair[0]).abs_diff(1_800) <= 10, "{i}: {}", pair[1] - pair[0]);
+        }
+        assert!(stamps[2_999].abs_diff(2_999 * 1_800) < 120 * 90, "{}", stamps[2_999]);
     }
 
     #[test]

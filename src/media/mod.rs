@@ -9,6 +9,7 @@ pub mod annexb;
 mod audio;
 pub mod clock;
 pub mod fmp4;
+pub mod l16;
 mod parameters;
 mod prebuffer;
 mod reader;
