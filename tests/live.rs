@@ -4,6 +4,9 @@
 #[allow(dead_code)]
 #[path = "common/controller.rs"]
 mod controller;
+#[allow(dead_code)]
+#[path = "common/feeder.rs"]
+mod feeder;
 #[path = "common/hub.rs"]
 mod hub;
 #[path = "common/program.rs"]
@@ -341,23 +344,30 @@ mod sound {
     use hksvd::live::opus::{Decoder, Encoder};
     use std::io::Read;
 
-    /// Sound of the camera: so many packets, decoded.
+    /// Sound of the camera: so many packets without a gap, decoded.
     fn listen(viewer: &mut Viewer, packets: usize, step: u32) -> Vec<i16> {
+        let (pcm, steps) = hear(viewer, packets);
+        assert!(steps.iter().all(|other| *other == step), "the negotiated packet time: {steps:?}");
+        pcm
+    }
+
+    /// Sound of the camera, and the steps of its time from packet to packet.
+    fn hear(viewer: &mut Viewer, packets: usize) -> (Vec<i16>, Vec<u32>) {
         let mut decoder = Decoder::new(24_000);
-        let (mut pcm, mut last) = (Vec::new(), None::<rtp::Header>);
+        let (mut pcm, mut steps, mut last) = (Vec::new(), Vec::new(), None::<rtp::Header>);
         for _ in 0..packets {
             let (header, payload) = viewer.audio.packet();
             assert_eq!(header.payload_type, 110);
             if let Some(last) = last {
                 assert_eq!(header.sequence, last.sequence.wrapping_add(1));
-                assert_eq!(header.timestamp.wrapping_sub(last.timestamp), step, "the negotiated packet time");
+                steps.push(header.timestamp.wrapping_sub(last.timestamp));
             }
             last = Some(header);
             let mut room = [0; 2_880];
             let n = decoder.decode(&payload, &mut room).expect("Opus");
             pcm.extend_from_slice(&room[..n]);
         }
-        pcm
+        (pcm, steps)
     }
 
     fn loudness(pcm: &[i16]) -> u64 {
@@ -392,6 +402,75 @@ mod sound {
     fn frequency_hz(pcm: &[i16], rate_hz: usize) -> usize {
         let rising = pcm.windows(2).filter(|pair| pair[0] < 0 && pair[1] >= 0).count();
         rising * rate_hz / pcm.len()
+    }
+
+    /// A second of 440 Hz at 16 kHz in S16LE, in pieces of so many bytes. It joins on to itself.
+    fn tone(piece: usize) -> feeder::Clip {
+        let sample = |i: u32| (f64::from(i) * 440.0 * std::f64::consts::TAU / 16_000.0).sin() * 8_000.0;
+        let bytes: Vec<u8> = (0..16_000).flat_map(|i| (sample(i) as i16).to_le_bytes()).collect();
+        bytes.chunks(piece).map(<[u8]>::to_vec).collect::<Vec<_>>().into()
+    }
+
+    /// Listens until half a second in a row is the tone and nothing else, without a gap.
+    fn wait_tone(viewer: &mut Viewer) {
+        eventually("a tone of 440 Hz", || {
+            let (pcm, steps) = hear(viewer, 25);
+            let is_whole = steps.iter().all(|step| *step == 480);
+            let is_tone = (435..445).contains(&frequency_hz(&pcm, 24_000)) && loudness(&pcm) > 20_000_000;
+            (is_whole && is_tone).then_some(())
+        });
+    }
+
+    #[test]
+    fn samples_from_a_fifo_are_heard_and_not_recorded() {
+        let folder = Folder::new("live-pcm");
+        let path = folder.path("pcm");
+        let feeder = feeder::Feeder::new(path.clone(), Duration::from_millis(20));
+        let config = folder.config(json!({
+            "video": {"source": "demo"}, "motion": {"mode": "api"},
+            "audio": {"source": format!("fifo:{}", path.display()), "codec": "l16", "rate_hz": 16_000},
+        }));
+        let program = Program::run(&folder, &config);
+        watchable(&program);
+        let (_, mut client) = Client::pair(program.port());
+        let mut viewer = Viewer::set_up(&mut client, 0).unwrap();
+        viewer.start(&mut client, AT_HOME);
+        // Not that of the clip, which is not asked for.
+        viewer.video.packet();
+        assert_eq!(program.status()["source"]["audio"], "none");
+        // Pieces of 20 ms that end in the middle of samples.
+        let torn = tone(641);
+        feeder.play(&torn);
+        wait_tone(&mut viewer);
+        let status = program.status();
+        assert_eq!(status["source"]["audio"], "L16 16000 Hz, live view alone");
+        assert_eq!(status["live"][0]["audio"], "opus 24000 Hz");
+
+        // The writer goes away in the middle of a sample; what comes next is not shifted by it.
+        feeder.write(&[7; 333]);
+        feeder.leave();
+        program.wait_said("its writer has gone away");
+        feeder.play(&torn);
+        wait_tone(&mut viewer);
+        // It falls silent in the middle of a sample and begins anew, with a second of sound at once: of that a fifth is
+        // heard, and then what is on time. One that delivers in blocks is heard as well as any.
+        feeder.write(&[7; 333]);
+        program.wait_said("its writer is silent");
+        feeder.write(&torn.concat());
+        // Blocks of 100 ms.
+        let blocks =
+            tone(3_200).iter().flat_map(|block| [&block[..], b"", b"", b"", b""].map(<[u8]>::to_vec)).collect();
+        feeder.play(&std::sync::Arc::new(blocks));
+        wait_tone(&mut viewer);
+        viewer.video.packet();
+
+        let warned = "audio: L16 cannot be recorded, that takes AAC-LC; silence instead";
+        assert_eq!(program.said(warned).len(), 1);
+        assert_eq!(program.status()["warnings"], json!([warned]));
+        let file = folder.path("clip.mp4");
+        program.verb(&["clip", file.to_str().unwrap(), "--seconds", "2"]);
+        let clip = std::fs::read(file).expect("a clip");
+        assert!(!clip.windows(4).any(|kind| kind == b"mp4a"), "no track of sound");
     }
 
     #[test]

@@ -131,8 +131,18 @@ pub static KEYS: &[Key] = &[
         "\"auto\"",
         "Where sound comes from: auto (with the video, if it has any), none, fifo:PATH, file:PATH.",
     ),
-    key("audio.codec", Kind::Choice(&["aac", "opus", "l16"]), "\"aac\"", "What audio.source delivers; aac is ADTS."),
-    key("audio.rate_hz", Kind::Number(RATES_HZ), "16000", "Sample rate to offer until the stream has been seen."),
+    key(
+        "audio.codec",
+        Kind::Choice(&["aac", "opus", "l16"]),
+        "\"aac\"",
+        "What the FIFO or file delivers: aac (LC, in ADTS); l16 (S16LE, one channel): for live view, not recorded.",
+    ),
+    key(
+        "audio.rate_hz",
+        Kind::Number(RATES_HZ),
+        "16000",
+        "Sample rate of l16; of aac the rate to offer until the stream has been seen.",
+    ),
     key(
         "audio.silent_track",
         Kind::Switch,

@@ -338,12 +338,6 @@ impl Config {
                 ) => {}
             }
         }
-        match self.audio.codec {
-            AudioCodec::Aac => {}
-            // Refused below.
-            AudioCodec::Opus => {}
-            AudioCodec::L16 => later("audio.codec", "\"l16\""),
-        }
         match &self.speaker.sink {
             SpeakerSink::Rtsp => later("speaker.sink", "rtsp"),
             SpeakerSink::None => {}
@@ -610,6 +604,7 @@ mod tests {
             ["1:45: motion.mode: \"firmware\" comes with a later version of hksvd"]
         );
         assert!(unbuilt("{}").is_empty());
+        assert!(unbuilt("{\"audio\":{\"codec\":\"l16\",\"source\":\"fifo:/tmp/a\",\"rate_hz\":8000}}").is_empty());
         assert_eq!(
             unbuilt("{\"audio\":{\"codec\":\"opus\"}}"),
             ["1:19: audio.codec: nothing says where an Opus packet ends in a FIFO or a file: deliver AAC-LC in ADTS"]

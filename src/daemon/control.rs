@@ -87,9 +87,10 @@ impl Daemon for Control {
                 fps: measured.map_or(figures.fps as f32, |m| m.frames_per_1000_s as f32 / 1000.0),
                 bitrate_kbps: kbps,
                 gop_s: prebuffer.gop().map_or(0.0, |gop| gop.as_secs_f32()),
-                audio: match prebuffer.audio() {
-                    Some(audio) => format!("AAC-LC {} Hz", audio.rate_hz),
-                    None => "none".into(),
+                audio: match (prebuffer.audio(), figures.live_sound) {
+                    (Some(audio), _) => format!("AAC-LC {} Hz", audio.rate_hz),
+                    (None, Some((name, rate_hz))) => format!("{name} {rate_hz} Hz, live view alone"),
+                    (None, None) => "none".into(),
                 },
             },
             uptime_s: (now() - shared.started).as_secs() as u32,

@@ -1,16 +1,19 @@
 //! Where the sources deliver: the time line, the prebuffer, the motion sensor.
 
 use super::shared::Shared;
-use super::{effects, memory, sound};
-use crate::config::AudioSource;
+use super::sound::{self, Heard};
+use super::{effects, memory};
+use crate::config::{AudioCodec, AudioSource};
 use crate::control::status::Decimal;
 use crate::io::runtime::now;
 use crate::media::clock::{AudioClock, VideoClock};
 use crate::media::{AccessUnit, AudioParameters, Budget};
 use crate::motion::Meter;
+use crate::source::file::Format;
 use crate::source::{Sink, Track, Trouble};
-use crate::time::{Duration, Instant};
+use crate::time::{Duration, Instant, Pts90k};
 use crate::trace::{Cause, Event, Repeats};
+use crate::wire::aac::FRAME_SAMPLES;
 use crate::wire::h264::AnnexB;
 use std::rc::Rc;
 
@@ -23,6 +26,8 @@ pub struct Figures {
     pub fps: u32,
     /// Losses up to the next IDR picture, writers that went away among them.
     pub resyncs: u32,
+    /// Sound that only live views can use: what it is, and its rate in Hz.
+    pub live_sound: Option<(&'static str, u32)>,
     /// What a person should know, shown by `hksvd status`.
     pub warnings: Vec<String>,
 }
@@ -40,7 +45,9 @@ pub struct Feed {
     live: bool,
     budget: Budget,
     video_clock: VideoClock,
-    audio_clock: Option<(u32, AudioClock)>,
+    /// Its sound is wanted.
+    hears: bool,
+    audio_clock: Option<(Frames, AudioClock)>,
     meter: Meter,
     epoch: Option<u32>,
     pictures: u32,
@@ -50,6 +57,13 @@ pub struct Feed {
     troubles: [Repeats<Trouble>; Trouble::KINDS],
     /// Lines about parameters that were printed.
     told_parameters: u8,
+}
+
+/// What the frames of a sound are like.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Frames {
+    samples: u32,
+    rate_hz: u32,
 }
 
 /// A kind of trouble that goes on is told again after this time.
@@ -66,11 +80,13 @@ impl Feed {
     /// A sink for a source that is about to begin.
     pub fn new(shared: Rc<Shared>, budget: Budget) -> Self {
         let fps = u32::from(shared.config.video.fps);
+        let hears = shared.config.audio.source != AudioSource::None;
         Feed {
             shared,
             live: false,
             budget,
             video_clock: VideoClock::new(Some(fps)),
+            hears,
             audio_clock: None,
             meter: Meter::new(),
             epoch: None,
@@ -84,7 +100,12 @@ impl Feed {
 
     /// A sink for the small stream.
     pub fn live(shared: Rc<Shared>, budget: Budget) -> Self {
-        Feed { live: true, ..Feed::new(shared, budget) }
+        Feed { live: true, hears: false, ..Feed::new(shared, budget) }
+    }
+
+    /// For pictures alone: the sound comes from elsewhere.
+    pub fn without_sound(self) -> Self {
+        Feed { hears: false, ..self }
     }
 
     /// The largest picture that it takes.
@@ -95,6 +116,16 @@ impl Feed {
     /// Where the camera's own things are looked for.
     pub fn root(&self) -> std::path::PathBuf {
         self.shared.root.clone()
+    }
+
+    /// What the FIFO or file of `audio.source` has in it.
+    pub fn sound_format(&self) -> Format {
+        let audio = &self.shared.config.audio;
+        match audio.codec {
+            AudioCodec::L16 => Format::Pcm { rate_hz: audio.rate_hz },
+            // Opus is refused when the configuration is checked.
+            AudioCodec::Aac | AudioCodec::Opus => Format::Adts,
+        }
     }
 
     /// The frame rate to expect.
@@ -137,6 +168,29 @@ impl Feed {
         let ratio = f32::from(width) / f32::from(height.max(1));
         if !(1.7..1.8).contains(&ratio) {
             self.warn(format!("video: {width}x{height} is not 16:9; hubs may refuse to record it"));
+        }
+    }
+
+    /// Whether frames are others than before: then time begins anew.
+    fn is_new_sound(&mut self, frames: Frames) -> bool {
+        let is_new = self.audio_clock.as_ref().is_none_or(|(known, _)| *known != frames);
+        if is_new {
+            self.audio_clock = Some((frames, AudioClock::of_frames(frames.samples, frames.rate_hz)));
+        }
+        is_new
+    }
+
+    /// The time of a frame; `None` when it is one too many.
+    fn sound_pts(&mut self, arrival: Instant) -> Option<Pts90k> {
+        self.audio_clock.as_mut().and_then(|(_, clock)| clock.stamp(arrival))
+    }
+
+    /// Says, when it is news, that there is sound which recordings cannot have.
+    fn look_at_live_sound(&mut self, name: &'static str, rate_hz: u32) {
+        let sound = Some((name, rate_hz));
+        if self.shared.source.borrow_mut().live_sound.replace((name, rate_hz)) != sound {
+            log::log!(target: "media", self.loudness(), "audio: {name}, {rate_hz} Hz, for live view");
+            self.warn(format!("audio: {name} cannot be recorded, that takes AAC-LC; silence instead"));
         }
     }
 
@@ -203,12 +257,10 @@ impl Sink for Feed {
     }
 
     fn aac(&mut self, raw_frame: &[u8], rate_hz: u32, channels: u8, arrival: Instant) {
-        if self.live || self.shared.config.audio.source == AudioSource::None {
+        if !self.hears {
             return;
         }
-        let known = matches!(&self.audio_clock, Some((rate, _)) if *rate == rate_hz);
-        if !known {
-            self.audio_clock = Some((rate_hz, AudioClock::new(rate_hz)));
+        if self.is_new_sound(Frames { samples: FRAME_SAMPLES, rate_hz }) {
             let parameters = AudioParameters { rate_hz, channels };
             self.shared.prebuffer.borrow_mut().set_audio(Some(parameters));
             let s = if channels == 1 { "" } else { "s" };
@@ -221,10 +273,21 @@ impl Sink for Feed {
                 self.warn(format!("audio: {channels} channels at {rate_hz} Hz cannot be recorded; silence instead"));
             }
         }
-        let Some((_, clock)) = &mut self.audio_clock else { return };
-        if let Some(pts_90k) = clock.stamp(arrival) {
+        if let Some(pts_90k) = self.sound_pts(arrival) {
             self.shared.prebuffer.borrow_mut().push_audio(raw_frame, pts_90k);
-            sound::hear(&self.shared, raw_frame, rate_hz, channels, pts_90k);
+            sound::hear(&self.shared, Heard::Aac { raw_frame, rate_hz, channels }, pts_90k);
+        }
+    }
+
+    fn l16(&mut self, pcm: &[i16], rate_hz: u32, arrival: Instant) {
+        if !self.hears || pcm.is_empty() {
+            return;
+        }
+        if self.is_new_sound(Frames { samples: pcm.len() as u32, rate_hz }) {
+            self.look_at_live_sound("L16", rate_hz);
+        }
+        if let Some(pts_90k) = self.sound_pts(arrival) {
+            sound::hear(&self.shared, Heard::L16 { pcm, rate_hz }, pts_90k);
         }
     }
 

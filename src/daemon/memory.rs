@@ -1,6 +1,6 @@
 //! Whether `memory_kb` holds what recordings want.
 
-use crate::config::{AudioSource, Config, keys};
+use crate::config::{AudioCodec, AudioSource, Config, keys};
 use crate::media::Budget;
 
 /// Bitrate that the memory is divided by until the stream is seen, in kbit/s.
@@ -34,7 +34,12 @@ fn live_kb(config: &Config, memory_kb: u32) -> u32 {
 
 fn divided(config: &Config, memory_kb: u32) -> Budget {
     let memory_kb = memory_kb - live_kb(config, memory_kb);
-    let audio_kbps = if config.audio.source == AudioSource::None { 0 } else { AUDIO_KBPS };
+    let audio_kbps = match (&config.audio.source, config.audio.codec) {
+        (AudioSource::None, _) => 0,
+        // Heard, not recorded.
+        (AudioSource::Fifo(_), AudioCodec::L16) => 0,
+        _ => AUDIO_KBPS,
+    };
     Budget::from_memory(memory_kb, VIDEO_KBPS, audio_kbps)
 }
 

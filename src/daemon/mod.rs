@@ -30,7 +30,8 @@ use crate::io::{self};
 use crate::mdns::Responder;
 use crate::media::{Budget, Prebuffer};
 use crate::motion::{Mode, Sensor};
-use crate::source::{demo, fifo, file, raptor, rtsp};
+use crate::source::file::{self, Format};
+use crate::source::{demo, fifo, raptor, rtsp};
 use crate::store::Store;
 use crate::sys;
 use crate::time::{Duration, earliest};
@@ -42,6 +43,7 @@ use shared::{Shared, Stop};
 use std::cell::{Cell, RefCell};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -319,31 +321,41 @@ fn start_sources(shared: &Rc<Shared>, budget: Budget) {
     let Some(video) = config.video.source.clone() else { return };
     let audio = config.audio.source.clone();
     if let AudioSource::Fifo(path) = &audio {
-        let (path, mut feed) = (path.clone(), Feed::new(shared.clone(), budget));
-        shared
-            .executor
-            .spawn(async move { keep_up("audio.source", async || fifo::audio(&path, &mut feed).await).await });
+        shared.executor.spawn(play_sound(path.clone(), Feed::new(shared.clone(), budget)));
     }
-    shared.executor.spawn(play("video.source", video, audio, Feed::new(shared.clone(), budget)));
+    let feed = Feed::new(shared.clone(), budget);
+    let feed = if matches!(audio, AudioSource::Fifo(_)) { feed.without_sound() } else { feed };
+    shared.executor.spawn(play("video.source", video, audio, feed));
     if let (Some(video), Some(budget)) = (config.video.live_source.clone(), memory::live_budget(config)) {
         let feed = Feed::live(shared.clone(), budget);
         shared.executor.spawn(play("video.live_source", video, AudioSource::None, feed));
     }
 }
 
+/// Plays a FIFO with sound for ever.
+async fn play_sound(path: PathBuf, mut feed: Feed) {
+    let format = feed.sound_format();
+    let play = async || match format {
+        Format::Adts => fifo::audio(&path, &mut feed).await,
+        Format::Pcm { rate_hz } => fifo::pcm(&path, rate_hz, &mut feed).await,
+    };
+    keep_up("audio.source", play).await;
+}
+
 /// Plays a source of video for ever.
 async fn play(key: &'static str, video: VideoSource, audio: AudioSource, mut feed: Feed) {
-    let (bytes, fps) = (feed.access_unit_bytes(), feed.fps());
+    let (bytes, fps, format) = (feed.access_unit_bytes(), feed.fps(), feed.sound_format());
     let play = async || match &video {
         VideoSource::Demo => demo::play(bytes, &mut feed).await,
         VideoSource::Fifo(path) => fifo::video(path, bytes, &mut feed).await,
         VideoSource::File(path) => {
             let sound = match &audio {
-                AudioSource::File(path) => Some(path.clone()),
-                AudioSource::Auto => file::audio_beside(path),
+                AudioSource::File(path) => Some((path.clone(), format)),
+                AudioSource::Auto => file::audio_beside(path).map(|path| (path, Format::Adts)),
                 AudioSource::Fifo(_) | AudioSource::None => None,
             };
-            file::play(path, sound.as_deref(), fps, bytes, &mut feed).await
+            let sound = sound.as_ref().map(|(path, format)| (path.as_path(), *format));
+            file::play(path, sound, fps, bytes, &mut feed).await
         }
         VideoSource::Raptor(stream) => {
             let (root, sound) = (feed.root(), audio == AudioSource::Auto);

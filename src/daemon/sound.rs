@@ -9,8 +9,28 @@ use crate::time::Pts90k;
 /// While somebody talks, the microphone is turned down to this part: it hears the loudspeaker, too.
 const DUCKED: u8 = 4;
 
+/// A frame of the microphone, as the source delivers it.
+pub enum Heard<'a> {
+    /// AAC-LC without a header.
+    Aac {
+        /// The frame.
+        raw_frame: &'a [u8],
+        /// Samples a second.
+        rate_hz: u32,
+        /// Channels.
+        channels: u8,
+    },
+    /// Samples of one channel.
+    L16 {
+        /// The samples.
+        pcm: &'a [i16],
+        /// How many are a second.
+        rate_hz: u32,
+    },
+}
+
 /// A frame of the microphone: decoded once, for all who watch.
-pub fn hear(shared: &Shared, raw_aac: &[u8], rate_hz: u32, channels: u8, pts_90k: Pts90k) {
+pub fn hear(shared: &Shared, heard: Heard<'_>, pts_90k: Pts90k) {
     if !Microphone::DECODES || !live::is_anybody_listening(shared) {
         return;
     }
@@ -19,7 +39,11 @@ pub fn hear(shared: &Shared, raw_aac: &[u8], rate_hz: u32, channels: u8, pts_90k
     let [Setting { mute, volume }, _] = shared.sounds.get();
     microphone.set_muted(mute);
     microphone.set_volume(if shared.talk.is_heard() { volume / DUCKED } else { volume });
-    live::send_sound(shared, &microphone.push_aac(raw_aac, rate_hz, channels, pts_90k));
+    let sound = match heard {
+        Heard::Aac { raw_frame, rate_hz, channels } => microphone.push_aac(raw_frame, rate_hz, channels, pts_90k),
+        Heard::L16 { pcm, rate_hz } => microphone.push_l16(pcm, rate_hz, pts_90k),
+    };
+    live::send_sound(shared, &sound);
 }
 
 /// Mute or volume may have changed.

@@ -3,7 +3,7 @@
 
 use super::{Sink, Track, Trouble, Troubles};
 use crate::io::runtime::{Fd, now, or, sleep_until, yield_now};
-use crate::media::{adts, annexb};
+use crate::media::{adts, annexb, l16};
 use crate::time::{Duration, Instant};
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -30,6 +30,11 @@ pub async fn video(path: &Path, access_unit_bytes: usize, sink: &mut impl Sink) 
 /// Reads ADTS AAC for ever, as [`video`].
 pub async fn audio(path: &Path, sink: &mut impl Sink) -> io::Error {
     read(path, Track::Audio, Sound { assembler: adts::Assembler::default(), told: 0 }, sink).await
+}
+
+/// Reads S16LE of one channel at `rate_hz` for ever, as [`video`].
+pub async fn pcm(path: &Path, rate_hz: u32, sink: &mut impl Sink) -> io::Error {
+    read(path, Track::Audio, Pcm { assembler: l16::Assembler::new(rate_hz), rate_hz }, sink).await
 }
 
 /// What makes media out of the bytes.
@@ -215,6 +220,34 @@ impl Stream for Sound {
     }
 }
 
+struct Pcm {
+    assembler: l16::Assembler,
+    rate_hz: u32,
+}
+
+impl Stream for Pcm {
+    fn receive_buffer(&mut self) -> &mut [u8] {
+        self.assembler.receive_buffer()
+    }
+
+    fn received(&mut self, n: usize, now: Instant, sink: &mut impl Sink, _: &mut Troubles) {
+        self.assembler.handle_received(n, now);
+        while let Some(frame) = self.assembler.poll_frame() {
+            sink.l16(frame.pcm, self.rate_hz, frame.arrival);
+        }
+    }
+
+    /// Who rests for so long begins anew: a shell may keep the FIFO open for one recorder after another, and one that
+    /// was ended in the middle of a sample must not make noise of all that follows.
+    fn paused(&mut self, _: &mut impl Sink) {
+        self.assembler.reset();
+    }
+
+    fn reset(&mut self) {
+        self.assembler.reset();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::Recorder;
@@ -323,6 +356,32 @@ mod tests {
         let recorder = recorder.borrow();
         assert_eq!(recorder.pictures.iter().map(|p| p.0).collect::<Vec<_>>(), [IDR.len(), P.len(), P.len()]);
         assert_eq!(recorder.troubles, [(Track::Video, Trouble::WriterGone)]);
+    }
+
+    #[test]
+    fn samples_are_whole_after_a_rest_and_with_the_next_writer() {
+        let folder = Folder::new("pcm");
+        let path = folder.fifo();
+        let recorder = Rc::new(RefCell::new(Recorder::default()));
+        let mut sink = recorder.clone();
+        let writer_path = path.clone();
+        // 20 ms at 8 kHz.
+        let frame = [0x12, 0x34].repeat(160);
+        run(async { pcm(&path, 8_000, &mut sink).await }, move || {
+            let open = || OpenOptions::new().write(true).open(&writer_path).unwrap();
+            let mut first = open();
+            first.write_all(&[&frame[..], &frame[..99]].concat()).unwrap();
+            // After a rest it begins with a whole sample.
+            pause(450);
+            first.write_all(&frame).unwrap();
+            first.write_all(&frame[..3]).unwrap();
+            drop(first);
+            pause(100);
+            open().write_all(&frame.repeat(2)).unwrap();
+        });
+        let recorder = recorder.borrow();
+        assert_eq!(recorder.pcm, vec![(vec![0x3412; 160], 8_000); 4]);
+        assert_eq!(recorder.troubles[0], (Track::Audio, Trouble::WriterGone));
     }
 
     #[test]

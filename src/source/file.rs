@@ -2,7 +2,7 @@
 
 use super::{Sink, Track, Trouble, Troubles};
 use crate::io::runtime::{now, sleep_until, yield_now};
-use crate::media::{adts, annexb};
+use crate::media::{adts, annexb, l16};
 use crate::time::{Duration, Instant};
 use crate::wire::aac::FRAME_SAMPLES;
 use std::fs::File;
@@ -15,16 +15,28 @@ pub const DEFAULT_FPS: u32 = 25;
 /// Behind by more than this, the schedule starts anew: the machine was suspended.
 const LATE: Duration = Duration::from_secs(1);
 
+/// What a file with sound has in it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Format {
+    /// AAC-LC in ADTS.
+    Adts,
+    /// S16LE of one channel.
+    Pcm {
+        /// Samples a second.
+        rate_hz: u32,
+    },
+}
+
 /// The ADTS file that belongs to a video file: the same name with the ending `aac`, if there is one.
 pub fn audio_beside(video: &Path) -> Option<PathBuf> {
     let path = video.with_extension("aac");
     path.is_file().then_some(path)
 }
 
-/// Plays an Annex B file at `fps` pictures a second, and an ADTS file beside it. Ends only with an error.
+/// Plays an Annex B file at `fps` pictures a second, and a file with its sound. Ends only with an error.
 pub async fn play(
     video: &Path,
-    audio: Option<&Path>,
+    audio: Option<(&Path, Format)>,
     fps: u32,
     access_unit_bytes: usize,
     sink: &mut impl Sink,
@@ -32,7 +44,10 @@ pub async fn play(
     let open = |path: &Path| {
         File::open(path).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
     };
-    let files = open(video).and_then(|video| Ok((video, audio.map(open).transpose()?)));
+    let files = open(video).and_then(|video| {
+        let audio = audio.map(|(path, format)| open(path).map(|file| (file, format))).transpose()?;
+        Ok((video, audio))
+    });
     match files {
         Ok((file, audio)) => replay(file, audio, fps, access_unit_bytes, &video.display().to_string(), sink).await,
         Err(error) => error,
@@ -43,14 +58,14 @@ pub async fn play(
 /// leaves silence, sound that is longer is cut. Arrivals are those of the schedule, exact.
 pub(super) async fn replay(
     video: impl Read + Seek,
-    audio: Option<impl Read + Seek>,
+    audio: Option<(impl Read + Seek, Format)>,
     fps: u32,
     access_unit_bytes: usize,
     name: &str,
     sink: &mut impl Sink,
 ) -> io::Error {
     let mut pictures = Pictures { stream: video, assembler: annexb::Assembler::new(access_unit_bytes) };
-    let mut sound = audio.map(|stream| Sound { stream, assembler: adts::Assembler::default(), ended: false });
+    let mut sound = audio.map(|(stream, format)| Sound { stream, cutter: Cutter::new(format), ended: false });
     let mut troubles = Troubles::new(Track::Video, name.to_owned());
     let mut round_start = now();
     loop {
@@ -118,9 +133,62 @@ impl<S: Read + Seek> Pictures<S> {
     }
 }
 
+/// What makes frames of the bytes.
+enum Cutter {
+    Adts(adts::Assembler),
+    Pcm(l16::Assembler, u32),
+}
+
+impl Cutter {
+    fn new(format: Format) -> Self {
+        match format {
+            Format::Adts => Cutter::Adts(adts::Assembler::default()),
+            Format::Pcm { rate_hz } => Cutter::Pcm(l16::Assembler::new(rate_hz), rate_hz),
+        }
+    }
+
+    fn receive_buffer(&mut self) -> &mut [u8] {
+        match self {
+            Cutter::Adts(assembler) => assembler.receive_buffer(),
+            Cutter::Pcm(assembler, _) => assembler.receive_buffer(),
+        }
+    }
+
+    fn handle_received(&mut self, n: usize, now: Instant) {
+        match self {
+            Cutter::Adts(assembler) => assembler.handle_received(n, now),
+            Cutter::Pcm(assembler, _) => assembler.handle_received(n, now),
+        }
+    }
+
+    /// Hands over the next frame that is whole; how long it lasts.
+    fn hand_over(&mut self, at: Instant, sink: &mut impl Sink) -> Option<Duration> {
+        let (samples, rate_hz) = match self {
+            Cutter::Adts(assembler) => {
+                let frame = assembler.poll_frame()?;
+                sink.aac(frame.raw, frame.rate_hz, frame.channels, at);
+                (FRAME_SAMPLES, frame.rate_hz)
+            }
+            Cutter::Pcm(assembler, rate_hz) => {
+                let frame = assembler.poll_frame()?;
+                sink.l16(frame.pcm, *rate_hz, at);
+                (frame.pcm.len() as u32, *rate_hz)
+            }
+        };
+        Some(Duration::from_secs(1) * samples / rate_hz)
+    }
+
+    fn reset(&mut self) {
+        match self {
+            Cutter::Adts(assembler) => assembler.reset(),
+            Cutter::Pcm(assembler, _) => assembler.reset(),
+        }
+    }
+}
+
 struct Sound<S> {
     stream: S,
-    assembler: adts::Assembler,
+    cutter: Cutter,
     ended: bool,
 }
 
@@ -128,21 +196,20 @@ impl<S: Read + Seek> Sound<S> {
     /// Hands over the next frame; how long it lasts, nothing at the end.
     fn play_one(&mut self, at: Instant, sink: &mut impl Sink) -> io::Result<Duration> {
         loop {
-            if let Some(frame) = self.assembler.poll_frame() {
-                sink.aac(frame.raw, frame.rate_hz, frame.channels, at);
-                return Ok(Duration::from_secs(1) * FRAME_SAMPLES / frame.rate_hz);
+            if let Some(duration) = self.cutter.hand_over(at, sink) {
+                return Ok(duration);
             }
-            let n = self.stream.read(self.assembler.receive_buffer())?;
+            let n = self.stream.read(self.cutter.receive_buffer())?;
             if n == 0 {
                 self.ended = true;
                 return Ok(Duration::ZERO);
             }
-            self.assembler.handle_received(n, at);
+            self.cutter.handle_received(n, at);
         }
     }
 
     fn rewind(&mut self) -> io::Result<()> {
-        self.assembler.reset();
+        self.cutter.reset();
         self.ended = false;
         self.stream.rewind()
     }
@@ -167,8 +234,8 @@ mod tests {
         let mut sink = recorder.clone();
         Executor::default().block_on(or(
             async {
-                let error = replay(Cursor::new(VIDEO), Some(Cursor::new(AUDIO)), 50, 1000, "test", &mut sink).await;
-                panic!("{error}");
+                let audio = Some((Cursor::new(AUDIO), Format::Adts));
+                panic!("{}", replay(Cursor::new(VIDEO), audio, 50, 1000, "test", &mut sink).await);
             },
             sleep_until(now() + Duration::from_millis(330)),
         ));
@@ -186,9 +253,28 @@ mod tests {
     }
 
     #[test]
+    fn samples_are_played_as_they_are() {
+        let recorder = Rc::new(RefCell::new(Recorder::default()));
+        let mut sink = recorder.clone();
+        // 60 ms of pictures; two frames of 20 ms at 8 kHz, and half a sample that no second round begins with.
+        let pcm = [&[0x12, 0x34].repeat(320)[..], b"\x12"].concat();
+        Executor::default().block_on(or(
+            async {
+                let audio = Some((Cursor::new(&pcm[..]), Format::Pcm { rate_hz: 8_000 }));
+                panic!("{}", replay(Cursor::new(VIDEO), audio, 50, 1000, "test", &mut sink).await);
+            },
+            sleep_until(now() + Duration::from_millis(150)),
+        ));
+        let recorder = recorder.borrow();
+        assert!((4..=6).contains(&recorder.pcm.len()), "{}", recorder.pcm.len());
+        assert!(recorder.pcm.iter().all(|frame| *frame == (vec![0x3412; 160], 8_000)));
+        assert!(recorder.frames.is_empty() && recorder.troubles.is_empty());
+    }
+
+    #[test]
     fn a_file_without_pictures_is_an_error() {
         let mut sink = Rc::new(RefCell::new(Recorder::default()));
-        let none: Option<Cursor<&[u8]>> = None;
+        let none: Option<(Cursor<&[u8]>, Format)> = None;
         let error = Executor::default().block_on(replay(Cursor::new(b"text"), none, 25, 1000, "x.txt", &mut sink));
         assert_eq!(error.to_string(), "x.txt: no key frame of H.264 in it");
         let error = Executor::default().block_on(play(Path::new("/nowhere/x"), None, 25, 1000, &mut sink));

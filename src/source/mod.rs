@@ -20,6 +20,9 @@ pub trait Sink {
     /// One raw AAC-LC frame.
     fn aac(&mut self, raw_frame: &[u8], rate_hz: u32, channels: u8, arrival: Instant);
 
+    /// Samples of one channel, 60 ms at the most. Only live view can use them.
+    fn l16(&mut self, pcm: &[i16], rate_hz: u32, arrival: Instant);
+
     /// Something is wrong with a source. Comes each time, for counting; the source itself has put the
     /// first of each kind into the log.
     fn trouble(&mut self, track: Track, trouble: Trouble);
@@ -30,7 +33,7 @@ pub trait Sink {
 pub enum Track {
     /// H.264.
     Video,
-    /// AAC.
+    /// AAC, or whatever else the sound is.
     Audio,
 }
 
@@ -102,6 +105,8 @@ struct Recorder {
     pictures: Vec<(usize, bool, Instant)>,
     /// Rate and arrival.
     frames: Vec<(u32, Instant)>,
+    /// Samples and rate.
+    pcm: Vec<(Vec<i16>, u32)>,
     troubles: Vec<(Track, Trouble)>,
 }
 
@@ -113,6 +118,10 @@ impl Sink for std::rc::Rc<std::cell::RefCell<Recorder>> {
 
     fn aac(&mut self, _: &[u8], rate_hz: u32, _: u8, arrival: Instant) {
         self.borrow_mut().frames.push((rate_hz, arrival));
+    }
+
+    fn l16(&mut self, pcm: &[i16], rate_hz: u32, _: Instant) {
+        self.borrow_mut().pcm.push((pcm.to_vec(), rate_hz));
     }
 
     fn trouble(&mut self, track: Track, trouble: Trouble) {

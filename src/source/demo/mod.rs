@@ -12,10 +12,11 @@ pub const FPS: u32 = 15;
 /// Plays the clip again and again, in real time. Ends only with an error.
 #[cfg(feature = "demo")]
 pub async fn play(access_unit_bytes: usize, sink: &mut impl Sink) -> io::Error {
+    use super::file::{Format, replay};
     use std::io::Cursor;
     let video = Cursor::new(&include_bytes!("video.h264")[..]);
-    let audio = Cursor::new(&include_bytes!("audio.aac")[..]);
-    super::file::replay(video, Some(audio), FPS, access_unit_bytes, "demo", sink).await
+    let audio = (Cursor::new(&include_bytes!("audio.aac")[..]), Format::Adts);
+    replay(video, Some(audio), FPS, access_unit_bytes, "demo", sink).await
 }
 
 /// Says that there is no clip.
