@@ -15,6 +15,7 @@ use crate::time::{Duration, Instant, Pts90k};
 use crate::trace::{Cause, Event, Repeats};
 use crate::wire::aac::FRAME_SAMPLES;
 use crate::wire::h264::AnnexB;
+use crate::wire::opus;
 use std::rc::Rc;
 
 /// What is known of the sources.
@@ -288,6 +289,23 @@ impl Sink for Feed {
         }
         if let Some(pts_90k) = self.sound_pts(arrival) {
             sound::hear(&self.shared, Heard::L16 { pcm, rate_hz }, pts_90k);
+        }
+    }
+
+    fn opus(&mut self, packet: &[u8], arrival: Instant) {
+        let Ok(parsed) = opus::Packet::parse(packet) else {
+            return self.trouble(Track::Audio, Trouble::Garbage);
+        };
+        if !self.hears {
+            return;
+        }
+        // RFC 7587 §4.1: whatever was sampled, time counts at 48 kHz.
+        let rate_hz = 48_000;
+        if self.is_new_sound(Frames { samples: parsed.duration_us() / 125 * 6, rate_hz }) {
+            self.look_at_live_sound("Opus", rate_hz);
+        }
+        if let Some(pts_90k) = self.sound_pts(arrival) {
+            sound::hear(&self.shared, Heard::Opus { packet }, pts_90k);
         }
     }
 

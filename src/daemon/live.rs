@@ -13,7 +13,7 @@ use crate::io::random::SystemRandom;
 use crate::io::runtime::{Signal, now, sleep_until, unix_time};
 use crate::io::udp::{self, DATAGRAM_BYTES, Datagram, Ports};
 pub use crate::live::Cause;
-use crate::live::microphone::{Microphone, Sound};
+use crate::live::microphone::Sound;
 use crate::live::srtp::MasterKey;
 use crate::live::voice::Voice;
 use crate::live::{AudioChoice, Begin, Medium, NtpNow, Report, Session, Setup, VOICE_BYTES, VideoChoice, ViewId};
@@ -118,10 +118,7 @@ impl LiveView {
         let begin = self.begin(&video);
         self.session.borrow_mut().start(video, audio, begin, now());
         self.chosen.set(Some(Chosen { since: now(), audio }));
-        if Microphone::DECODES {
-            let voice = Voice::new(audio.rate_hz, audio.packet_ms.into(), audio.bitrate_kbps);
-            *self.voice.borrow_mut() = Some(voice);
-        }
+        *self.voice.borrow_mut() = Some(Voice::new(audio.rate_hz, audio.packet_ms.into(), audio.bitrate_kbps));
         if shared.config.speaker.sink != SpeakerSink::None {
             shared.talk.prepare(shared.config.speaker.rate_hz, shared.sounds.get()[1]);
         }
@@ -403,6 +400,13 @@ pub fn is_watched(shared: &Shared, small: bool) -> bool {
 /// Whether sound would be sent to anybody.
 pub fn is_anybody_listening(shared: &Shared) -> bool {
     shared.views.borrow().iter().flatten().any(|view| !view.ended.get() && view.voice.borrow().is_some())
+}
+
+/// Whether all who listen can be sent an Opus packet as it is.
+pub fn passes_on(shared: &Shared, packet: &[u8]) -> bool {
+    let views = shared.views.borrow();
+    let mut listening = views.iter().flatten().filter(|view| !view.ended.get());
+    listening.all(|view| view.voice.borrow().as_ref().is_none_or(|voice| voice.passes(packet)))
 }
 
 /// Sends sound of the microphone to everybody who watches.

@@ -27,11 +27,18 @@ pub enum Heard<'a> {
         /// How many are a second.
         rate_hz: u32,
     },
+    /// A well-formed Opus packet.
+    Opus {
+        /// The packet.
+        packet: &'a [u8],
+    },
 }
 
 /// A frame of the microphone: decoded once, for all who watch.
 pub fn hear(shared: &Shared, heard: Heard<'_>, pts_90k: Pts90k) {
-    if !Microphone::DECODES || !live::is_anybody_listening(shared) {
+    // What comes as Opus can be passed on by any build.
+    let is_of_use = Microphone::DECODES || matches!(heard, Heard::Opus { .. });
+    if !is_of_use || !live::is_anybody_listening(shared) {
         return;
     }
     let mut microphone = shared.microphone.borrow_mut();
@@ -42,6 +49,10 @@ pub fn hear(shared: &Shared, heard: Heard<'_>, pts_90k: Pts90k) {
     let sound = match heard {
         Heard::Aac { raw_frame, rate_hz, channels } => microphone.push_aac(raw_frame, rate_hz, channels, pts_90k),
         Heard::L16 { pcm, rate_hz } => microphone.push_l16(pcm, rate_hz, pts_90k),
+        Heard::Opus { packet } => {
+            let Some(sound) = microphone.push_opus(packet, live::passes_on(shared, packet), pts_90k) else { return };
+            sound
+        }
     };
     live::send_sound(shared, &sound);
 }

@@ -23,6 +23,9 @@ pub trait Sink {
     /// Samples of one channel, 60 ms at the most. Only live view can use them.
     fn l16(&mut self, pcm: &[i16], rate_hz: u32, arrival: Instant);
 
+    /// One Opus packet, as RTP carries it (RFC 7587 §4.2). Only live view can use it.
+    fn opus(&mut self, packet: &[u8], arrival: Instant);
+
     /// Something is wrong with a source. Comes each time, for counting; the source itself has put the
     /// first of each kind into the log.
     fn trouble(&mut self, track: Track, trouble: Trouble);
@@ -123,6 +126,8 @@ impl Sink for std::rc::Rc<std::cell::RefCell<Recorder>> {
     fn l16(&mut self, pcm: &[i16], rate_hz: u32, _: Instant) {
         self.borrow_mut().pcm.push((pcm.to_vec(), rate_hz));
     }
+
+    fn opus(&mut self, _: &[u8], _: Instant) {}
 
     fn trouble(&mut self, track: Track, trouble: Trouble) {
         self.borrow_mut().troubles.push((track, trouble));
