@@ -38,6 +38,8 @@ mod groups {
         let variables = [("HKSVD_CAMERA_ACTIVE", "0"), ("HKSVD_B", "a 'b' $c")];
         let (said, end) = run("echo \"$HKSVD_CAMERA_ACTIVE,$HKSVD_B,${PATH:+path}\"; exit 3", &variables);
         assert_eq!((said.as_str(), end), ("0,a 'b' $c,path\n", End::Exited(3)));
+        // Also when this process has one of that name: a hook may have started it anew.
+        assert_eq!(run("echo $PATH", &[("PATH", "/nowhere")]).0, "/nowhere\n");
         assert_eq!(run("kill -9 $$", &[]).1, End::Killed(9));
         assert_eq!(run("/no/such/program 2>/dev/null", &[]).1, End::Exited(127));
         assert!(shell("a\0b", &[], null().as_fd(), null().as_fd()).is_err());

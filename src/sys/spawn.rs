@@ -19,7 +19,7 @@ pub struct Group {
 }
 
 /// Starts `/bin/sh -c command` with these descriptors as its standard input and output; its standard
-/// error is ours. `variables` (`NAME=value`) come before those of this process, which it has, too.
+/// error is ours. It has the environment of this process, but for `variables` (`NAME=value`).
 ///
 /// The new process has no signal blocked, and hears `SIGPIPE` as programs expect. The kernel kills it when
 /// this one ends, however that ends.
@@ -40,6 +40,11 @@ pub fn shell(
         texts.push(CString::new([name.as_bytes(), b"=", value.as_bytes()].concat())?);
     }
     for (mut text, value) in std::env::vars_os() {
+        // Of two with the same name shells take the last: with a hook that has started this process anew that
+        // would be what was so then.
+        if variables.iter().any(|(name, _)| text == *name) {
+            continue;
+        }
         text.push("=");
         text.push(value);
         texts.push(CString::new(text.into_vec())?);
