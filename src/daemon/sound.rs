@@ -3,10 +3,11 @@
 use super::live;
 use super::shared::Shared;
 use crate::hap::settings::Sound as Setting;
+use crate::io::runtime::now;
 use crate::live::microphone::Microphone;
-use crate::time::Pts90k;
+use crate::time::{Instant, Pts90k};
 
-/// While somebody talks, the microphone is turned down to this part: it hears the loudspeaker, too.
+/// While somebody is heard, the microphone is turned down to this part: it hears the loudspeaker, too.
 const DUCKED: u8 = 4;
 
 /// A frame of the microphone, as the source delivers it.
@@ -45,7 +46,7 @@ pub fn hear(shared: &Shared, heard: Heard<'_>, pts_90k: Pts90k) {
     let microphone = microphone.get_or_insert_default();
     let [Setting { mute, volume }, _] = shared.sounds.get();
     microphone.set_muted(mute);
-    microphone.set_volume(if shared.talk.is_heard() { volume / DUCKED } else { volume });
+    microphone.set_volume(if shared.talk.is_heard(now()) { volume / DUCKED } else { volume });
     let sound = match heard {
         Heard::Aac { raw_frame, rate_hz, channels } => microphone.push_aac(raw_frame, rate_hz, channels, pts_90k),
         Heard::L16 { pcm, rate_hz } => microphone.push_l16(pcm, rate_hz, pts_90k),
@@ -78,21 +79,28 @@ pub use talk::{Talk, play};
 
 #[cfg(feature = "opus")]
 mod talk {
-    use super::{Setting, Shared};
+    use super::{Instant, Setting, Shared};
     use crate::config::SpeakerSink;
     use crate::io::runtime::{Signal, now, or, sleep_until_some};
     use crate::live::jitter::Jitter;
     use crate::live::{Session, ViewId};
     use crate::source::speaker::Speaker;
-    use crate::time::Instant;
+    use crate::time::Duration;
     use std::cell::{Cell, RefCell};
     use std::rc::Rc;
+
+    /// Samples below this are silence: controllers may send it all the time, and a muted loudspeaker gives it.
+    const AUDIBLE: u16 = 64;
+    /// Between two words the microphone stays turned down.
+    const BETWEEN_WORDS: Duration = Duration::from_millis(500);
 
     /// What somebody says, on its way to the loudspeaker. One talks at a time: the first.
     #[derive(Default)]
     pub struct Talk {
         jitter: RefCell<Option<Jitter>>,
         talker: Cell<Option<ViewId>>,
+        /// When there was something to be heard last.
+        heard: Cell<Option<Instant>>,
         changed: Signal,
     }
 
@@ -119,9 +127,9 @@ mod talk {
             self.changed.notify();
         }
 
-        /// Whether somebody talks.
-        pub fn is_heard(&self) -> bool {
-            self.talker.get().is_some()
+        /// Whether the loudspeaker can be heard.
+        pub fn is_heard(&self, now: Instant) -> bool {
+            self.heard.get().is_some_and(|heard| now - heard < BETWEEN_WORDS)
         }
 
         /// Takes what has come in.
@@ -138,11 +146,14 @@ mod talk {
         }
 
         /// Lets the loudspeaker say what is due. `None` at the end of a talk.
-        fn say(&self, speaker: &mut Speaker) -> Option<Instant> {
+        fn say(&self, speaker: &mut Speaker, now: Instant) -> Option<Instant> {
             let mut jitter = self.jitter.borrow_mut();
             let mut pcm = [0; Jitter::MAX_STEP];
-            while let Some(samples) = jitter.as_mut().and_then(|jitter| jitter.poll_sound(now(), &mut pcm)) {
-                speaker.play(&pcm[..samples], now());
+            while let Some(samples) = jitter.as_mut().and_then(|jitter| jitter.poll_sound(now, &mut pcm)) {
+                if pcm[..samples].iter().any(|sample| sample.unsigned_abs() >= AUDIBLE) {
+                    self.heard.set(Some(now));
+                }
+                speaker.play(&pcm[..samples], now);
             }
             let due = jitter.as_ref().and_then(Jitter::poll_timeout);
             if due.is_none() && self.talker.take().is_some() {
@@ -161,8 +172,43 @@ mod talk {
         let mut speaker = Speaker::new(config.sink.clone(), config.rate_hz, shared.commands.clone());
         loop {
             let seen = shared.talk.changed.count();
-            let due = shared.talk.say(&mut speaker);
+            let due = shared.talk.say(&mut speaker, now());
             or(shared.talk.changed.changed(seen), sleep_until_some(due)).await;
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+        use crate::io::command::Commands;
+        use crate::io::runtime::Executor;
+        use crate::live::opus::Encoder;
+
+        /// Whether the microphone is turned down while packets of this sound come.
+        fn is_heard(setting: Setting, sound: fn(usize) -> i16) -> bool {
+            let talk = Talk::default();
+            talk.prepare(16_000, setting);
+            let mut speaker = Speaker::new(SpeakerSink::None, 16_000, Commands::new(Executor::default()).unwrap());
+            let (mut encoder, mut packet) = (Encoder::new(16_000, 24), [0; 400]);
+            let mut now = Instant::from_micros(1_000_000);
+            for n in 0..25 {
+                let pcm: Vec<i16> = (n * 320..(n + 1) * 320).map(sound).collect();
+                let len = encoder.encode(&pcm, &mut packet).unwrap();
+                talk.jitter.borrow_mut().as_mut().unwrap().push(n as u16, 0, &packet[..len], now);
+                talk.say(&mut speaker, now);
+                now += Duration::from_millis(20);
+            }
+            let is_heard = talk.is_heard(now);
+            assert!(!talk.is_heard(now + Duration::from_secs(1)));
+            is_heard
+        }
+
+        #[test]
+        fn nothing_but_what_is_heard_turns_the_microphone_down() {
+            let square = |n: usize| [8_000, -8_000][n / 20 % 2];
+            assert!(is_heard(Setting { mute: false, volume: 100 }, square));
+            assert!(!is_heard(Setting { mute: true, volume: 100 }, square), "a muted loudspeaker");
+            assert!(!is_heard(Setting { mute: false, volume: 100 }, |_| 0), "a controller that sends silence");
         }
     }
 }
@@ -184,7 +230,7 @@ impl Talk {
     pub fn rest(&self) {}
 
     /// Never.
-    pub fn is_heard(&self) -> bool {
+    pub fn is_heard(&self, _: Instant) -> bool {
         false
     }
 }
