@@ -285,6 +285,21 @@ fn garbage_and_other_peoples_packets_change_nothing() {
     second.video.packet();
 }
 
+#[test]
+fn setting_up_again_and_again_does_not_use_up_the_descriptors() {
+    let (_folder, program) = demo("live-again", json!({}));
+    let (_, mut client) = Client::pair(program.port());
+    let open = || std::fs::read_dir(format!("/proc/{}/fd", program.pid())).expect("a process").count();
+    let before = open();
+    let most = (0..40).map(|_| {
+        Viewer::set_up(&mut client, 0).unwrap();
+        open() - before
+    });
+    // Two for the last one, two for each whose ports are still open for a moment.
+    let most = most.max().unwrap();
+    assert!(most <= 14, "{most}");
+}
+
 /// A stream of another size than the demo's, with a key frame every second.
 fn small_clip() -> Vec<u8> {
     let vectors: Json = serde_json::from_str(include_str!("vectors/fmp4.json")).expect("JSON");

@@ -32,6 +32,10 @@ pub const VIEWS: usize = 2;
 /// error, which may reach whoever has the controller's port by then.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// Live views whose ports stay open after the end. Controllers that set up one after the other would use up
+/// the descriptors.
+const LINGERING: usize = 2 * VIEWS;
+
 /// What a controller selected at the start.
 #[derive(Clone, Copy)]
 struct Chosen {
@@ -294,8 +298,14 @@ async fn serve(view: Rc<LiveView>, ports: Ports) {
         sound::rest(&view.shared);
     }
     // Its keys and its memory go now.
+    let shared = view.shared.clone();
     drop(view);
-    sleep_until(now() + LINGER).await;
+    let lingering = shared.lingering.get();
+    if lingering < LINGERING {
+        shared.lingering.set(lingering + 1);
+        sleep_until(now() + LINGER).await;
+        shared.lingering.set(shared.lingering.get() - 1);
+    }
 }
 
 /// Sets live views up and commands them on behalf of a HAP connection.

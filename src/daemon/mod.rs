@@ -163,6 +163,7 @@ async fn serve(options: Options, executor: Executor, signals: Fd<std::fs::File>)
         controllers: RefCell::default(),
         streams: RefCell::default(),
         views: RefCell::default(),
+        lingering: Cell::default(),
         microphone: RefCell::default(),
         sounds: Cell::new(sounds),
         talk: sound::Talk::default(),

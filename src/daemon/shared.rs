@@ -106,6 +106,8 @@ pub struct Shared {
     pub streams: RefCell<Vec<Rc<Stream>>>,
     /// Live views, by their service.
     pub views: RefCell<[Option<Rc<LiveView>>; VIEWS]>,
+    /// Ports of live views that have ended and stay open for a moment.
+    pub lingering: Cell<usize>,
     /// Makes sound for live views out of what the source delivers; there as long as somebody watches.
     pub microphone: RefCell<Option<Microphone>>,
     /// Mute and volume of microphone and speaker.
