@@ -353,6 +353,32 @@ fn who_asks_for_little_gets_the_small_stream() {
     eventually("the small stream", || (sets(&mut viewer) == small).then_some(()));
 }
 
+#[test]
+fn a_small_stream_that_has_fallen_silent_is_nothing_to_watch() {
+    let folder = Folder::new("live-silent");
+    let fifo = folder.path("small");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().expect("mkfifo").success());
+    let config = folder.config(json!({
+        "video": {"source": "demo", "live_source": format!("fifo:{}", fifo.display())}, "motion": {"mode": "api"},
+    }));
+    let program = Program::run(&folder, &config);
+    watchable(&program);
+    let (_, mut client) = Client::pair(program.port());
+    let mut width = || {
+        let mut viewer = Viewer::set_up(&mut client, 0).unwrap();
+        viewer.start(&mut client, Wish { width: 640, height: 360, kbps: 132, ..AT_HOME });
+        viewer.video.packet();
+        let width = program.status()["live"][0]["width"].as_u64();
+        viewer.command(&mut client, 0);
+        width
+    };
+    let mut writer = std::fs::File::options().write(true).open(fifo).expect("the FIFO");
+    writer.write_all(&small_clip()).expect("taken");
+    assert!(eventually("the small stream", || width().filter(|width| *width < 1280)) > 0);
+    std::thread::sleep(Duration::from_millis(2_500));
+    assert_eq!(width(), Some(1280), "its last picture is there still, but nothing comes after it");
+}
+
 #[cfg(feature = "opus")]
 mod sound {
     use super::*;

@@ -1,5 +1,6 @@
 //! Live views: the sockets behind [`live::Session`](crate::live::Session), and who has one.
 
+use super::feed::STALLED;
 use super::shared::Shared;
 use super::{controllers, effects, sound, states};
 use crate::config::SpeakerSink;
@@ -154,7 +155,7 @@ impl LiveView {
     fn choose_source(&self, video: &VideoChoice) {
         let wants_little = video.width <= 640 || video.bitrate_kbps <= 500;
         let small = self.shared.small.as_ref();
-        self.small.set(wants_little && small.is_some_and(|small| small.borrow().newest_key().is_some()));
+        self.small.set(wants_little && small.is_some_and(|small| delivers(&small.borrow())));
     }
 
     /// An encoder that makes key frames when it is asked makes one for everybody who begins.
@@ -189,6 +190,13 @@ impl LiveView {
             since_s: elapsed.as_secs() as u32,
         }
     }
+}
+
+/// Whether there is a key frame to begin with, and its source has not fallen silent since.
+fn delivers(small: &Prebuffer) -> bool {
+    let newest = small.video_numbers().end.checked_sub(1).and_then(|number| small.video_sample(number).ok()?);
+    let captured = newest.map(|picture| Instant::from_micros(picture.pts_90k * 100 / 9));
+    small.newest_key().is_some() && captured.is_some_and(|captured| now() - captured < STALLED)
 }
 
 fn same(view: &Rc<LiveView>, other: &LiveView) -> bool {
