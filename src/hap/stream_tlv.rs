@@ -240,9 +240,9 @@ pub enum Command {
 /// RTP parameters of one medium.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rtp {
-    /// Payload type.
+    /// Payload type; means nothing in a reconfiguration, as the start has settled it.
     pub payload_type: u8,
-    /// SSRC the controller sends with.
+    /// SSRC the controller sends with; likewise.
     pub ssrc: u32,
     /// Bitrate in kbit/s at most.
     pub bitrate_kbps: u32,
@@ -253,15 +253,16 @@ pub struct Rtp {
 }
 
 impl Rtp {
-    fn parse(tlv: &[u8]) -> Result<Self, Malformed> {
+    fn parse(tlv: &[u8], command: Command) -> Result<Self, Malformed> {
+        let agreed = command == Command::Reconfigure;
         let interval_s =
             f32::from_le_bytes(item(tlv, 0x04)?.array().ok_or(Malformed("the RTCP interval is no float"))?);
         if !(0.0..=3600.0).contains(&interval_s) {
             return Err(Malformed("the RTCP interval is no time"));
         }
         Ok(Rtp {
-            payload_type: uint(tlv, 0x01)?,
-            ssrc: uint(tlv, 0x02)?,
+            payload_type: if agreed { optional(tlv, 0x01)?.unwrap_or(0) } else { uint(tlv, 0x01)? },
+            ssrc: if agreed { optional(tlv, 0x02)?.unwrap_or(0) } else { uint(tlv, 0x02)? },
             bitrate_kbps: uint(tlv, 0x03)?,
             rtcp_interval_ms: (interval_s * 1000.0) as u32,
             mtu: optional(tlv, 0x05)?,
@@ -357,7 +358,11 @@ fn parse_video(tlv: &[u8], command: Command) -> Result<SelectedVideo, Malformed>
     } else {
         None
     };
-    Ok(SelectedVideo { profile_level, size: parse_size(list(tlv, 0x03)?)?, rtp: Rtp::parse(list(tlv, 0x04)?)? })
+    Ok(SelectedVideo {
+        profile_level,
+        size: parse_size(list(tlv, 0x03)?)?,
+        rtp: Rtp::parse(list(tlv, 0x04)?, command)?,
+    })
 }
 
 fn parse_audio(tlv: &[u8]) -> Result<SelectedAudio, Malformed> {
@@ -367,7 +372,7 @@ fn parse_audio(tlv: &[u8]) -> Result<SelectedAudio, Malformed> {
         channels: uint(parameters, 0x01)?,
         rate_code: uint(parameters, 0x03)?,
         packet_ms: uint(parameters, 0x04)?,
-        rtp: Rtp::parse(list(tlv, 0x03)?)?,
+        rtp: Rtp::parse(list(tlv, 0x03)?, Command::Start)?,
     })
 }
 
@@ -514,7 +519,8 @@ mod tests {
             let parts = without_each(&hex(&all[format!("selected_rtp_{name}")]["hex"]), &[], &lists);
             assert!(parts.len() >= 3);
             for (path, tlv) in parts {
-                let is_optional = optional.contains(&&path[..]);
+                let is_agreed = name == "reconfigure" && matches!(path[..], [2, 4, 1 | 2]);
+                let is_optional = is_agreed || optional.contains(&&path[..]);
                 assert_eq!(SelectedStream::parse(&tlv).is_ok(), is_optional, "{name} without {path:x?}");
             }
         }

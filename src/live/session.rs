@@ -127,12 +127,13 @@ impl Session {
         self.heard(now);
     }
 
-    /// Goes on with another size and bitrate; SSRC, sequence numbers and RTP time continue. When that
+    /// Goes on with another size and bitrate; payload type, SSRC, sequence numbers and RTP time continue. When that
     /// means another prebuffer, [`Session::switch_source`] says so.
     pub fn reconfigure(&mut self, video: VideoChoice, now: Instant) {
         let Some(before) = self.choice.filter(|_| self.is_started()) else { return };
-        self.video.select(video.payload_type, video.rtcp_interval_ms, self.video.report_interval_ms());
-        self.choice = Some(VideoChoice { mtu: video.mtu.or(before.mtu), ..video });
+        let VideoChoice { payload_type, ssrc, .. } = before;
+        self.video.select(payload_type, video.rtcp_interval_ms, self.video.report_interval_ms());
+        self.choice = Some(VideoChoice { payload_type, ssrc, mtu: video.mtu.or(before.mtu), ..video });
         self.want_key(now);
     }
 
