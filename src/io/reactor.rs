@@ -73,26 +73,27 @@ impl<T> Slots<T> {
 struct Source {
     read: Side,
     write: Side,
+    /// The other side has gone, and said so for the last time.
+    hung_up: Cell<bool>,
 }
 
 #[derive(Default)]
 struct Side {
-    /// Something has changed since the last `WouldBlock`.
-    maybe: Cell<bool>,
+    /// Nothing has changed since the kernel had nothing more. Changes come to light only in [`turn`], so
+    /// none can come between the two.
+    drained: Cell<bool>,
     changed: Signal,
 }
 
 impl Side {
     fn wake(&self) {
-        self.maybe.set(true);
+        self.drained.set(false);
         self.changed.notify();
     }
 
-    /// Waits for the next change after a `WouldBlock`. Changes come to light only in [`turn`], so none
-    /// can come between the two.
+    /// Waits while there is nothing.
     async fn wait(&self) {
-        self.maybe.set(false);
-        while !self.maybe.get() {
+        while self.drained.get() {
             self.changed.changed(self.changed.count()).await;
         }
     }
@@ -129,18 +130,26 @@ impl<T: AsFd> Registered<T> {
         &self.io
     }
 
-    /// Does `op` until it is not `WouldBlock`.
+    /// Does `op` until it is not `WouldBlock`; not at all as long as nothing has changed since the last one,
+    /// also when that was somebody else's, whose future is long gone.
     pub(super) async fn retry<R>(&self, direction: Direction, mut op: impl FnMut(&T) -> Result<R>) -> Result<R> {
+        let side = match direction {
+            Direction::Read => &self.source.read,
+            Direction::Write => &self.source.write,
+        };
         loop {
+            side.wait().await;
             match op(&self.io) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => match direction {
-                    Direction::Read => self.source.read.wait().await,
-                    Direction::Write => self.source.write.wait().await,
-                },
+                Err(error) if error.kind() == ErrorKind::WouldBlock => side.drained.set(true),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 result => return result,
             }
         }
+    }
+
+    /// A read has taken all there was: the next one waits for a change, unless the last one was told.
+    pub(super) fn set_drained(&self) {
+        self.source.read.drained.set(!self.source.hung_up.get());
     }
 }
 
@@ -206,6 +215,9 @@ pub(super) fn turn(at_once: bool) {
             Some(epoll) => epoll.wait(timeout, |event| {
                 let source = reactor.sources.borrow_mut().get_mut(event.number).cloned();
                 let Some(source) = source else { return };
+                if event.hung_up {
+                    source.hung_up.set(true);
+                }
                 if event.read {
                     source.read.wake();
                 }

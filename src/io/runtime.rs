@@ -63,8 +63,8 @@ impl<T: AsFd> Fd<T> {
         self.0.get()
     }
 
-    /// Does `op` when the descriptor is readable, again after each `WouldBlock`. It must ask for no less
-    /// than all there is to be read or be called again.
+    /// Does `op` when the descriptor is readable, again after each `WouldBlock`, which none but the kernel
+    /// may say: nobody reads until it tells of a change.
     pub async fn when_readable<R>(&self, op: impl FnMut(&T) -> std::io::Result<R>) -> std::io::Result<R> {
         self.0.retry(Direction::Read, op).await
     }
@@ -90,6 +90,20 @@ where
     /// Reads what is there into `buf`; 0 is the end of the stream.
     pub async fn read(&self, buf: &mut [u8]) -> std::io::Result<usize> {
         self.when_readable(|mut io| std::io::Read::read(&mut io, buf)).await
+    }
+
+    /// [`Fd::read`] of a pipe: without the second read that does nothing but find it empty.
+    ///
+    /// A pipe gives all it has, or as much as is asked for, under one lock; so after less than that it was
+    /// empty. Whatever is written later is a change that is told: each write wakes those who wait up to
+    /// Linux 5.4 and from 5.14 on, each write into an empty pipe in between. The end is told once, though,
+    /// maybe together with the last bytes; after that every read asks.
+    pub async fn read_pipe(&self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.read(buf).await?;
+        if read < buf.len() {
+            self.0.set_drained();
+        }
+        Ok(read)
     }
 
     /// Writes some of `buf` and says how much.
@@ -224,6 +238,103 @@ mod tests {
         let start = now();
         Executor::default().block_on(sleep_until(start + Duration::from_millis(5)));
         assert!(now() - start >= Duration::from_millis(5));
+    }
+
+    /// Lets the executor look at its descriptors.
+    async fn a_moment() {
+        sleep_until(now() + Duration::from_millis(2)).await;
+    }
+
+    fn pipe() -> (Fd<std::fs::File>, std::io::PipeWriter) {
+        let (reader, writer) = std::io::pipe().unwrap();
+        (Fd::new(std::fs::File::from(std::os::fd::OwnedFd::from(reader))).unwrap(), writer)
+    }
+
+    #[test]
+    fn nobody_asks_again_before_something_has_changed() {
+        use std::io::{Read, Write};
+        let (reader, mut writer) = pipe();
+        let asked = Cell::new(0);
+        let ask = async || {
+            let read = reader.when_readable(|mut io| {
+                asked.set(asked.get() + 1);
+                io.read(&mut [0; 4])
+            });
+            or(async { read.await.unwrap() }, async {
+                a_moment().await;
+                0
+            })
+            .await
+        };
+        Executor::default().block_on(async {
+            assert_eq!((ask().await, ask().await, ask().await), (0, 0, 0));
+            assert_eq!(asked.get(), 1);
+            writer.write_all(b"1").unwrap();
+            assert_eq!((ask().await, asked.get()), (1, 2));
+        });
+    }
+
+    #[test]
+    fn what_is_written_into_a_pipe_after_a_short_read_is_told() {
+        use std::io::Write;
+        let (reader, mut writer) = pipe();
+        let mut buffer = [0; 4];
+        Executor::default().block_on(async {
+            writer.write_all(b"123456").unwrap();
+            assert_eq!(reader.read_pipe(&mut buffer).await.unwrap(), 4);
+            assert_eq!(reader.read_pipe(&mut buffer).await.unwrap(), 2);
+            for moments in [0, 1, 2] {
+                writer.write_all(b"78").unwrap();
+                for _ in 0..moments {
+                    a_moment().await;
+                }
+                assert_eq!(reader.read_pipe(&mut buffer).await.unwrap(), 2, "{moments}");
+            }
+            // More than one write while nobody looks, one of them after the kernel has told of the first.
+            writer.write_all(b"9").unwrap();
+            a_moment().await;
+            writer.write_all(b"0").unwrap();
+            assert_eq!(reader.read_pipe(&mut buffer).await.unwrap(), 2);
+            assert!(is_silent(&reader).await);
+            writer.write_all(b"1").unwrap();
+            assert_eq!(reader.read_pipe(&mut buffer).await.unwrap(), 1);
+        });
+    }
+
+    #[test]
+    fn the_end_of_a_pipe_is_seen_behind_the_last_bytes_and_alone() {
+        use std::io::Write;
+        for told_together in [true, false] {
+            let (reader, mut writer) = pipe();
+            let mut buffer = [0; 4];
+            Executor::default().block_on(async {
+                assert!(is_silent(&reader).await);
+                writer.write_all(b"12").unwrap();
+                if told_together {
+                    drop(writer);
+                    a_moment().await;
+                    assert_eq!(reader.read_pipe(&mut buffer).await.unwrap(), 2);
+                } else {
+                    assert_eq!(reader.read_pipe(&mut buffer).await.unwrap(), 2);
+                    assert!(is_silent(&reader).await);
+                    drop(writer);
+                }
+                assert_eq!(reader.read_pipe(&mut buffer).await.unwrap(), 0);
+            });
+        }
+    }
+
+    /// Whether a read of the pipe gives nothing for a while.
+    async fn is_silent(reader: &Fd<std::fs::File>) -> bool {
+        let read = async {
+            let _ = reader.read_pipe(&mut [0; 4]).await;
+            false
+        };
+        or(read, async {
+            sleep_until(now() + Duration::from_millis(10)).await;
+            true
+        })
+        .await
     }
 
     #[test]

@@ -121,7 +121,7 @@ async fn read_until_gone(
         let buffer = stream.receive_buffer();
         let outcome = or(
             async {
-                match fd.read(buffer).await {
+                match fd.read_pipe(buffer).await {
                     Ok(n) if n > 0 => Read::Bytes(n),
                     _ => Read::WriterGone,
                 }

@@ -26,6 +26,8 @@ pub struct Event {
     pub read: bool,
     /// A write will not block.
     pub write: bool,
+    /// The other side has gone.
+    pub hung_up: bool,
 }
 
 /// Events taken at a time; the rest comes with the next call.
@@ -83,6 +85,7 @@ impl Epoll {
                 number: event.u64 as usize,
                 read: gone || has(libc::EPOLLIN | libc::EPOLLPRI | libc::EPOLLRDHUP),
                 write: gone || has(libc::EPOLLOUT),
+                hung_up: gone,
             });
         }
     }
@@ -130,7 +133,7 @@ mod tests {
         let epoll = Epoll::new().unwrap();
         writer.write_all(b"x").unwrap();
         epoll.add(reader.as_fd(), 7).unwrap();
-        assert_eq!(now(&epoll), [Event { number: 7, read: true, write: false }]);
+        assert_eq!(now(&epoll), [Event { number: 7, read: true, write: false, hung_up: false }]);
         assert_eq!(now(&epoll), []);
         assert!(is_ready(reader.as_fd(), Direction::Read));
         writer.write_all(b"y").unwrap();
@@ -139,7 +142,7 @@ mod tests {
         assert!(!is_ready(reader.as_fd(), Direction::Read));
         drop(writer);
         // The end can be read, and errors come from both directions.
-        assert_eq!(now(&epoll), [Event { number: 7, read: true, write: true }]);
+        assert_eq!(now(&epoll), [Event { number: 7, read: true, write: true, hung_up: true }]);
         epoll.remove(reader.as_fd());
         assert_eq!(now(&epoll), []);
     }
