@@ -87,6 +87,14 @@ impl Sink for Bench {
         judge.sound += 1;
     }
 
+    fn l16(&mut self, _: &[i16], _: u32, _: Instant) {
+        panic!("samples that nobody published");
+    }
+
+    fn opus(&mut self, _: &[u8], _: Instant) {
+        panic!("Opus that nobody published");
+    }
+
     fn trouble(&mut self, track: Track, trouble: Trouble) {
         let mut judge = self.0.borrow_mut();
         judge.lost |= track == Track::Video && !matches!(trouble, Trouble::Stalled);
