@@ -322,7 +322,7 @@ fn start_sources(shared: &Rc<Shared>, budget: Budget) {
     let Some(video) = config.video.source.clone() else { return };
     let audio = config.audio.source.clone();
     if let AudioSource::Fifo(path) = &audio {
-        shared.executor.spawn(play_sound(path.clone(), Feed::new(shared.clone(), budget)));
+        shared.executor.spawn(play_sound(path.clone(), shared.clone(), Feed::new(shared.clone(), budget)));
     }
     let feed = Feed::new(shared.clone(), budget);
     let feed = if matches!(audio, AudioSource::Fifo(_)) { feed.without_sound() } else { feed };
@@ -334,10 +334,11 @@ fn start_sources(shared: &Rc<Shared>, budget: Budget) {
 }
 
 /// Plays a FIFO with sound for ever.
-async fn play_sound(path: PathBuf, mut feed: Feed) {
+async fn play_sound(path: PathBuf, shared: Rc<Shared>, mut feed: Feed) {
     let format = feed.sound_format();
+    let heard = || live::is_anybody_listening(&shared);
     let play = async || match format {
-        Format::Adts => fifo::audio(&path, &mut feed).await,
+        Format::Adts => fifo::audio(&path, &shared.media_changed, heard, &mut feed).await,
         Format::Pcm { rate_hz } => fifo::pcm(&path, rate_hz, &mut feed).await,
     };
     keep_up("audio.source", play).await;

@@ -151,6 +151,17 @@ impl<T: AsFd> Registered<T> {
     pub(super) fn set_drained(&self) {
         self.source.read.drained.set(!self.source.hung_up.get());
     }
+
+    /// The next read asks the kernel.
+    pub(super) fn look_again(&self) {
+        self.source.read.drained.set(false);
+    }
+
+    /// Whether to be told when there is something to read. That the other side has gone is always told.
+    pub(super) fn listen(&self, listen: bool) -> Result<()> {
+        let modify = |epoll: &Epoll| epoll.modify(self.io.as_fd(), self.number, listen);
+        REACTOR.with(|reactor| reactor.epoll.get().map_or(Ok(()), modify))
+    }
 }
 
 impl<T: AsFd> Drop for Registered<T> {

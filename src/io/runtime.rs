@@ -106,6 +106,20 @@ where
         Ok(read)
     }
 
+    /// The next read asks the kernel, told or not.
+    pub fn look_again(&self) {
+        self.0.look_again();
+    }
+
+    /// Whether to wake this thread when there is something to read; if not, who reads has to
+    /// [look](Fd::look_again) by himself. That the other side has gone is always told.
+    ///
+    /// # Errors
+    /// None that is known of a registered descriptor.
+    pub fn listen(&self, listen: bool) -> std::io::Result<()> {
+        self.0.listen(listen)
+    }
+
     /// Writes some of `buf` and says how much.
     pub async fn write(&self, buf: &[u8]) -> std::io::Result<usize> {
         self.when_writable(|mut io| std::io::Write::write(&mut io, buf)).await
@@ -322,6 +336,30 @@ mod tests {
                 assert_eq!(reader.read_pipe(&mut buffer).await.unwrap(), 0);
             });
         }
+    }
+
+    #[test]
+    fn who_does_not_listen_has_to_look_but_hears_the_end() {
+        use std::io::Write;
+        let (reader, mut writer) = pipe();
+        let mut buffer = [0; 4];
+        Executor::default().block_on(async {
+            reader.listen(false).unwrap();
+            assert!(is_silent(&reader).await);
+            writer.write_all(b"1").unwrap();
+            assert!(is_silent(&reader).await);
+            reader.look_again();
+            assert_eq!(reader.read_pipe(&mut buffer).await.unwrap(), 1);
+            writer.write_all(b"2").unwrap();
+            reader.listen(true).unwrap();
+            assert_eq!(reader.read_pipe(&mut buffer).await.unwrap(), 1, "what is there already is told");
+            reader.listen(false).unwrap();
+            writer.write_all(b"34").unwrap();
+            assert!(is_silent(&reader).await);
+            drop(writer);
+            assert_eq!(reader.read_pipe(&mut buffer).await.unwrap(), 2);
+            assert_eq!(reader.read_pipe(&mut buffer).await.unwrap(), 0);
+        });
     }
 
     /// Whether a read of the pipe gives nothing for a while.

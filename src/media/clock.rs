@@ -227,6 +227,21 @@ mod tests {
     }
 
     #[test]
+    fn sound_that_is_looked_for_with_the_pictures_stays_where_it_was() {
+        // Every 40 to 100 ms somebody looks, and takes the middle of the time since the last look.
+        for (look, rate) in [(40, 16_000), (50, 16_000), (67, 48_000), (100, 8_000)] {
+            let (mut clock, look) = (AudioClock::new(rate), look * 1000);
+            for i in 0..3000u64 {
+                let real_us = i * 1024 * 1_000_000 / u64::from(rate);
+                let arrival = real_us.div_ceil(look) * look;
+                let stamp = clock.stamp(Instant::from_micros(arrival - arrival.min(look) / 2)).unwrap();
+                let off_ms = (stamp as i64 - (real_us * 9 / 100) as i64) / 90;
+                assert!(i < 500 || off_ms.abs() <= 15, "{look} {rate} {i}: {off_ms} ms");
+            }
+        }
+    }
+
+    #[test]
     fn a_pause_in_the_audio_is_a_jump_and_a_backlog_is_dropped() {
         let mut clock = AudioClock::new(16_000);
         let at = |ms: u64| Instant::from_micros(ms * 1000);

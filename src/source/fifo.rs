@@ -2,9 +2,10 @@
 //! writer comes and goes, and some make the FIFO anew each time.
 
 use super::{Sink, Track, Trouble, Troubles};
-use crate::io::runtime::{Fd, now, or, sleep_until, yield_now};
+use crate::io::runtime::{Fd, Signal, now, or, sleep_until, sleep_until_some, yield_now};
 use crate::media::{adts, annexb, l16};
 use crate::time::{Duration, Instant};
+use std::cell::Cell;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
@@ -21,20 +22,25 @@ const STALL: Duration = Duration::from_secs(2);
 /// Between two attempts to open.
 const RETRY: Duration = Duration::from_millis(200);
 
+/// Sound does not wait longer than this for a picture.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// Reads Annex B H.264 for ever. Ends only when the path leads to something that is no FIFO.
 pub async fn video(path: &Path, access_unit_bytes: usize, sink: &mut impl Sink) -> io::Error {
     let assembler = annexb::Assembler::new(access_unit_bytes);
-    read(path, Track::Video, Pictures { assembler, told: Default::default() }, sink).await
+    read(path, Track::Video, Pictures { assembler, told: Default::default() }, &AtOnce, sink).await
 }
 
-/// Reads ADTS AAC for ever, as [`video`].
-pub async fn audio(path: &Path, sink: &mut impl Sink) -> io::Error {
-    read(path, Track::Audio, Sound { assembler: adts::Assembler::default(), told: 0 }, sink).await
+/// Reads ADTS AAC for ever, as [`video`]. To wake up is what costs most, so sound waits for `pictures` to
+/// fire; while somebody `is_awaiting` it, or no pictures come, it is read at once.
+pub async fn audio(path: &Path, pictures: &Signal, is_awaiting: impl Fn() -> bool, sink: &mut impl Sink) -> io::Error {
+    let sound = Sound { assembler: adts::Assembler::default(), told: 0 };
+    read(path, Track::Audio, sound, &InStep::new(pictures, is_awaiting), sink).await
 }
 
-/// Reads S16LE of one channel at `rate_hz` for ever, as [`video`].
+/// Reads S16LE of one channel at `rate_hz` for ever, as [`video`]: only live views have a use for it.
 pub async fn pcm(path: &Path, rate_hz: u32, sink: &mut impl Sink) -> io::Error {
-    read(path, Track::Audio, Pcm { assembler: l16::Assembler::new(rate_hz), rate_hz }, sink).await
+    read(path, Track::Audio, Pcm { assembler: l16::Assembler::new(rate_hz), rate_hz }, &AtOnce, sink).await
 }
 
 /// What makes media out of the bytes.
@@ -45,13 +51,88 @@ trait Stream {
     fn reset(&mut self);
 }
 
+/// When to look whether something has come.
+trait Pace {
+    /// A descriptor is new.
+    fn begin(&self) {}
+
+    /// What is there, and when it came.
+    async fn read(&self, fd: &Fd<File>, buffer: &mut [u8]) -> io::Result<(usize, Instant)>;
+}
+
+/// As soon as it is there.
+struct AtOnce;
+
+impl Pace for AtOnce {
+    async fn read(&self, fd: &Fd<File>, buffer: &mut [u8]) -> io::Result<(usize, Instant)> {
+        Ok((fd.read_pipe(buffer).await?, now()))
+    }
+}
+
+/// Whenever the thread is awake for a picture.
+struct InStep<'a, F> {
+    pictures: &'a Signal,
+    is_awaiting: F,
+    /// No picture has come for [`LOOK`].
+    alone: Cell<bool>,
+    /// The kernel wakes us for sound.
+    listening: Cell<bool>,
+    looked: Cell<Instant>,
+    /// What the last look found came at some time since the one before: in the middle, on average, and the
+    /// clock averages.
+    came: Cell<Instant>,
+}
+
+impl<'a, F> InStep<'a, F> {
+    fn new(pictures: &'a Signal, is_awaiting: F) -> Self {
+        let (looked, came) = (Cell::new(now()), Cell::new(now()));
+        InStep { pictures, is_awaiting, alone: Cell::new(true), listening: Cell::new(true), looked, came }
+    }
+}
+
+impl<F: Fn() -> bool> Pace for InStep<'_, F> {
+    fn begin(&self) {
+        self.listening.set(true);
+    }
+
+    async fn read(&self, fd: &Fd<File>, buffer: &mut [u8]) -> io::Result<(usize, Instant)> {
+        loop {
+            let seen = self.pictures.count();
+            let at_once = self.alone.get() || (self.is_awaiting)();
+            if self.listening.replace(at_once) != at_once {
+                fd.listen(at_once)?;
+            }
+            let read = async { Some(fd.read_pipe(buffer).await) };
+            let look = async {
+                self.pictures.changed(seen).await;
+                self.alone.set(false);
+                None
+            };
+            let alone = async {
+                sleep_until_some((!at_once).then(|| now() + LOOK)).await;
+                self.alone.set(true);
+                None
+            };
+            if let Some(read) = or(read, or(look, alone)).await {
+                return Ok((read?, if at_once { now() } else { self.came.get() }));
+            }
+            let now = now();
+            let before = self.looked.replace(now);
+            self.came.set(if at_once { now } else { before + (now - before) / 2 });
+            if !at_once {
+                fd.look_again();
+            }
+        }
+    }
+}
+
 enum Read {
-    Bytes(usize),
+    Bytes(usize, Instant),
     WriterGone,
     Silence,
 }
 
-async fn read(path: &Path, track: Track, mut stream: impl Stream, sink: &mut impl Sink) -> io::Error {
+async fn read(path: &Path, track: Track, mut stream: impl Stream, pace: &impl Pace, sink: &mut impl Sink) -> io::Error {
     let mut troubles = Troubles::new(track, format!("fifo:{}", path.display()));
     let mut held: Option<Fd<File>> = None;
     loop {
@@ -68,7 +149,8 @@ async fn read(path: &Path, track: Track, mut stream: impl Stream, sink: &mut imp
         };
         let Some(fd) = &held else { continue };
         if wait_for_writer(fd, path).await {
-            read_until_gone(fd, path, &mut stream, sink, &mut troubles).await;
+            pace.begin();
+            read_until_gone(fd, path, &mut stream, pace, sink, &mut troubles).await;
             stream.reset();
         }
         // A writer that opens and closes in a loop must not make this one spin.
@@ -113,6 +195,7 @@ async fn read_until_gone(
     fd: &Fd<File>,
     path: &Path,
     stream: &mut impl Stream,
+    pace: &impl Pace,
     sink: &mut impl Sink,
     troubles: &mut Troubles,
 ) {
@@ -121,8 +204,8 @@ async fn read_until_gone(
         let buffer = stream.receive_buffer();
         let outcome = or(
             async {
-                match fd.read_pipe(buffer).await {
-                    Ok(n) if n > 0 => Read::Bytes(n),
+                match pace.read(fd, buffer).await {
+                    Ok((n, came)) if n > 0 => Read::Bytes(n, came),
                     _ => Read::WriterGone,
                 }
             },
@@ -132,8 +215,8 @@ async fn read_until_gone(
             },
         );
         match outcome.await {
-            Read::Bytes(n) => {
-                stream.received(n, now(), sink, troubles);
+            Read::Bytes(n, came) => {
+                stream.received(n, came, sink, troubles);
                 wait = PAUSE;
             }
             Read::WriterGone => return troubles.report(Trouble::WriterGone, sink),
@@ -391,7 +474,8 @@ mod tests {
         let recorder = Rc::new(RefCell::new(Recorder::default()));
         let mut sink = recorder.clone();
         let writer_path = path.clone();
-        let source = async { audio(&path, &mut sink).await };
+        let (pictures, awaiting) = (Signal::default(), || false);
+        let source = async { audio(&path, &pictures, awaiting, &mut sink).await };
         run(source, move || {
             pause(50);
             // Nobody has written into the first one yet.
@@ -401,6 +485,56 @@ mod tests {
             OpenOptions::new().write(true).open(path).unwrap().write_all(&frame.repeat(3)).unwrap();
         });
         assert_eq!(recorder.borrow().frames.iter().map(|f| f.0).collect::<Vec<_>>(), [16_000; 3]);
+    }
+
+    #[test]
+    fn sound_waits_for_pictures_unless_somebody_waits_for_it() {
+        const FRAME: &[u8] = b"\xff\xf1\x60\x40\x01\x7f\xfcabcd";
+        let folder = Folder::new("step");
+        let path = folder.fifo();
+        let recorder = Rc::new(RefCell::new(Recorder::default()));
+        let mut sink = recorder.clone();
+        let (pictures, awaited) = (Signal::default(), Cell::new(false));
+        let mut writer = None;
+        let heard = || recorder.borrow().frames.len();
+        let source = async { panic!("{}", audio(&path, &pictures, || awaited.get(), &mut sink).await) };
+        let after = async |ms: u64| sleep_until(now() + Duration::from_millis(ms)).await;
+        Executor::default().block_on(or(source, async {
+            after(20).await;
+            let writer = writer.insert(OpenOptions::new().write(true).open(&path).unwrap());
+            let began = now();
+            // Nothing to wait for.
+            writer.write_all(&FRAME.repeat(2)).unwrap();
+            after(20).await;
+            assert_eq!(heard(), 2);
+            for before in [2, 3, 4] {
+                pictures.notify();
+                after(20).await;
+                writer.write_all(FRAME).unwrap();
+                after(30).await;
+                assert_eq!(heard(), before, "no picture yet");
+                pictures.notify();
+                after(1).await;
+                assert_eq!(heard(), before + 1, "with the picture");
+            }
+            let came: Vec<_> = recorder.borrow().frames.iter().map(|frame| frame.1).collect();
+            let late: Vec<_> = came[2..].windows(2).map(|pair| (pair[1] - pair[0]).as_millis()).collect();
+            assert!(late.iter().all(|ms| (40..1000).contains(ms)), "{late:?}");
+            assert!(came[2] > began && now() - came[4] >= Duration::from_millis(20), "in the middle between two looks");
+            // Pictures come no more.
+            writer.write_all(FRAME).unwrap();
+            after(LOOK.as_millis() as u64 + 50).await;
+            writer.write_all(FRAME).unwrap();
+            after(20).await;
+            assert_eq!(heard(), 7);
+            // They do again, and somebody watches.
+            awaited.set(true);
+            pictures.notify();
+            after(1).await;
+            writer.write_all(FRAME).unwrap();
+            after(20).await;
+            assert_eq!(heard(), 8);
+        }));
     }
 
     #[test]

@@ -33,6 +33,9 @@ pub struct Event {
 /// Events taken at a time; the rest comes with the next call.
 const EVENTS: usize = 32;
 
+/// Changes of every kind, once each.
+const EVERYTHING: libc::c_int = libc::EPOLLIN | libc::EPOLLPRI | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
+
 impl Epoll {
     /// An empty list.
     ///
@@ -54,10 +57,22 @@ impl Epoll {
     /// # Errors
     /// When this kind of descriptor cannot be waited for (regular files).
     pub fn add(&self, fd: BorrowedFd<'_>, number: usize) -> io::Result<()> {
-        let events = (libc::EPOLLIN | libc::EPOLLPRI | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET) as u32;
-        let mut event = libc::epoll_event { events, u64: number as u64 };
+        self.control(libc::EPOLL_CTL_ADD, fd, number, EVERYTHING)
+    }
+
+    /// Whether to tell all of this number from now on, with what is so already, or errors and hang-ups
+    /// alone, which cannot be left out.
+    ///
+    /// # Errors
+    /// When it was not added.
+    pub fn modify(&self, fd: BorrowedFd<'_>, number: usize, everything: bool) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_MOD, fd, number, if everything { EVERYTHING } else { libc::EPOLLET })
+    }
+
+    fn control(&self, what: libc::c_int, fd: BorrowedFd<'_>, number: usize, events: libc::c_int) -> io::Result<()> {
+        let mut event = libc::epoll_event { events: events as u32, u64: number as u64 };
         // SAFETY: both descriptors are open as long as they are borrowed; `event` outlives the call.
-        match unsafe { libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_ADD, fd.as_raw_fd(), &raw mut event) } {
+        match unsafe { libc::epoll_ctl(self.0.as_raw_fd(), what, fd.as_raw_fd(), &raw mut event) } {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error()),
         }
