@@ -10,6 +10,9 @@ import time
 import pylibsrtp
 from hub import first, item, tlv
 
+# Linux, asm-generic/socket.h; Python has no names for them.
+SO_RCVBUFFORCE, SO_MEMINFO, SK_MEMINFO_DROPS = 33, 55, 8
+
 
 class Keys:
     """Master key and salt of one direction of one medium."""
@@ -156,7 +159,10 @@ class Endpoint(asyncio.DatagramProtocol):
         """Any free port."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         udp = socket.socket(family, socket.SOCK_DGRAM)
-        udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        try:
+            udp.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 8 << 20)
+        except PermissionError:  # without CAP_NET_ADMIN net.core.rmem_max is the limit
+            udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
         udp.setblocking(False)
         udp.bind((host, 0))
         _, endpoint = await asyncio.get_running_loop().create_datagram_endpoint(cls, sock=udp)
@@ -173,6 +179,12 @@ class Endpoint(asyncio.DatagramProtocol):
     def port(self):
         """Ours."""
         return self._transport.get_extra_info("sockname")[1]
+
+    def dropped(self):
+        """Datagrams that came and found our socket's buffer full: lost by us, not by the camera."""
+        udp = self._transport.get_extra_info("socket")
+        counts = udp.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 4 * (SK_MEMINFO_DROPS + 1))
+        return struct.unpack_from("=I", counts, 4 * SK_MEMINFO_DROPS)[0]
 
     def follow(self, receiver, to):
         """Who takes what comes, and where it comes from."""
@@ -194,16 +206,21 @@ class Endpoint(asyncio.DatagramProtocol):
 
 @dataclasses.dataclass
 class Frame:
-    """One access unit: header bytes of its NALs, its RTP time, when its last packet came."""
+    """One access unit: its NALs, its RTP time, when its last packet came."""
 
-    types: list
+    nals: list
     timestamp: int
     whole: float
+
+    @property
+    def types(self):
+        """Header bytes of its NALs."""
+        return [nal[0] for nal in self.nals]
 
 
 def depacketise(packets):
     """Access units of RFC 6184 packets that came in order: single NAL, STAP-A, FU-A."""
-    frames, types, open_fragment = [], [], False
+    frames, nals, open_fragment = [], [], None
     for packet in packets:
         data = packet.payload
         kind = data[0] & 31
@@ -213,20 +230,23 @@ def depacketise(packets):
                 size = int.from_bytes(data[at : at + 2], "big")
                 if size == 0 or at + 2 + size > len(data):
                     raise ValueError("a STAP-A of another length than it says")
-                types.append(data[at + 2])
+                nals.append(data[at + 2 : at + 2 + size])
                 at += 2 + size
         elif kind == 28:
             starts, ends = data[1] & 0x80, data[1] & 0x40
-            if bool(starts) == open_fragment or (starts and ends):
+            if bool(starts) == (open_fragment is not None) or (starts and ends):
                 raise ValueError("FU-A out of order")
             if starts:
-                types.append((data[0] & 0xE0) | (data[1] & 31))
-            open_fragment = not ends
+                open_fragment = bytearray([(data[0] & 0xE0) | (data[1] & 31)])
+            open_fragment += data[2:]
+            if ends:
+                nals.append(bytes(open_fragment))
+                open_fragment = None
         elif 1 <= kind <= 23:
-            types.append(data[0])
+            nals.append(data)
         else:
             raise ValueError(f"packet type {kind} is not of mode 1")
         if packet.marker:
-            frames.append(Frame(types, packet.timestamp, packet.at))
-            types = []
+            frames.append(Frame(nals, packet.timestamp, packet.at))
+            nals = []
     return frames
