@@ -99,23 +99,6 @@ def before(recording, moved):
     return moved - min(finished - end for finished, end in ends)
 
 
-async def soak(options, step, session, found):
-    """Recordings, one after another; the memory after each."""
-    stream = await record.data_stream(session, options)
-    began, found["soak"] = time.monotonic(), []
-    while (after := time.monotonic() - began) < options.soak:
-        await raised(session, options)
-        number = len(found["soak"]) + 1
-        recording, _, _ = await opened(stream, number)
-        until = time.monotonic() + 20
-        await record.follow(stream, recording, lambda s, until=until: s.finished >= until)
-        await stream.close_stream(number)
-        found["soak"].append({"s": round(after), **resident_kb(options.pid)})
-        stream.payloads.clear()
-    settled = [sample["VmRSS"] for sample in found["soak"] if sample["s"] >= min(120, options.soak / 3)]
-    step.check(max(settled) - settled[0] <= 64, "the memory does not grow", settled)
-
-
 async def whole(step, options):
     """Idle, detect, recording; one after the other."""
     found = {}
@@ -127,10 +110,6 @@ async def whole(step, options):
         await session.load()
         await record.arm(step, session, options)
         await asyncio.sleep(9)
-        if options.soak:
-            await soak(options, step, session, found)
-            pathlib.Path(options.out).write_text(json.dumps(found, indent=1) + "\n")
-            return
         await measure(options, step, "detect", found)
         latencies = {"motion_to_event": [], "open_to_init": [], "open_to_first_fragment": []}
         stream = await record.data_stream(session, options)
@@ -172,7 +151,9 @@ def main():
     parser.add_argument("--rounds", type=int, default=10, help="recordings that are opened for the latencies")
     parser.add_argument("--audio", choices=("on", "off"), default="on")
     parser.add_argument("--idle-only", action="store_true", help="nobody pairs")
-    parser.add_argument("--soak", type=float, help="seconds of recordings, for the memory alone")
+    parser.add_argument("--stream", help="the file that is fed; not used")
+    parser.add_argument("--clock", help="of its feeder; not used")
+    parser.add_argument("--fps", help="pictures a second; not used")
     options = parser.parse_args()
     os.makedirs(os.path.dirname(options.out) or ".", exist_ok=True)
     return steps.run("speed", lambda step: asyncio.run(whole(step, options)))
