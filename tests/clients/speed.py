@@ -16,6 +16,7 @@ import time
 import hub
 import record
 import steps
+from live import END, VIDEO, View
 from steps import require
 
 
@@ -99,8 +100,21 @@ def before(recording, moved):
     return moved - min(finished - end for finished, end in ends)
 
 
+async def second_controller(session, options):
+    """A guest who watches with sound; the session and the view."""
+    guest, identifier, public = hub.Session.guest(session)
+    require(await session.pairing.add_pairing(identifier, public, "User"), "added")
+    await guest.verify()
+    await guest.load()
+    view = View(guest, 0, options)
+    require(await view.set_up() == 0 and await view.start(width=1920, height=1080) == 0, "a view starts")
+    await asyncio.sleep(2)
+    require(view.receivers[VIDEO].packets, "pictures come")
+    return guest, view
+
+
 async def whole(step, options):
-    """Idle, detect, recording; one after the other."""
+    """Idle, detect, recording, a live view beside it; one after the other."""
     found = {}
     if options.idle_only:
         await measure(options, step, "idle", found)
@@ -110,7 +124,8 @@ async def whole(step, options):
         await session.load()
         await record.arm(step, session, options)
         await asyncio.sleep(9)
-        await measure(options, step, "detect", found)
+        if not options.live_only:
+            await measure(options, step, "detect", found)
         latencies = {"motion_to_event": [], "open_to_init": [], "open_to_first_fragment": []}
         stream = await record.data_stream(session, options)
         for number in range(1, options.rounds + 1):
@@ -129,11 +144,20 @@ async def whole(step, options):
         async def follow(until):
             await record.follow(stream, recording, lambda s: s.finished >= until)
 
-        await measure(options, step, "recording", found, follow)
-        found["seconds_before_motion"] = round(before(recording, moved), 2)
-        fragments = recording.segments[2:]
-        sent = sum(len(s.data) for s in fragments) * 8 / (fragments[-1].finished - recording.segments[1].finished)
-        found["recording"]["kbps"] = round(sent / 1000)
+        if not options.live_only:
+            await measure(options, step, "recording", found, follow)
+            found["seconds_before_motion"] = round(before(recording, moved), 2)
+            fragments = recording.segments[2:]
+            sent = sum(len(s.data) for s in fragments) * 8 / (fragments[-1].finished - recording.segments[1].finished)
+            found["recording"]["kbps"] = round(sent / 1000)
+        guest, view = await second_controller(session, options)
+        came = sum(view.receivers[VIDEO].sizes)
+        await measure(options, step, "live", found, follow)
+        lasted = found["live"]["seconds"]
+        found["live"]["kbps"] = round((sum(view.receivers[VIDEO].sizes) - came) * 8 / 1000 / lasted)
+        require(await view.control(END) == 0, "end")
+        view.close()
+        await guest.close()
         await stream.close_stream(99)
         await post(options, "DELETE")
         stream.abandon()
@@ -151,6 +175,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=10, help="recordings that are opened for the latencies")
     parser.add_argument("--audio", choices=("on", "off"), default="on")
     parser.add_argument("--idle-only", action="store_true", help="nobody pairs")
+    parser.add_argument("--live-only", action="store_true", help="neither detect nor recording alone")
     parser.add_argument("--stream", help="the file that is fed; not used")
     parser.add_argument("--clock", help="of its feeder; not used")
     parser.add_argument("--fps", help="pictures a second; not used")
