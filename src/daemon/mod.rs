@@ -166,7 +166,7 @@ async fn serve(options: Options, executor: Executor, signals: Fd<std::fs::File>)
         lingering: Cell::default(),
         microphone: RefCell::default(),
         sounds: Cell::new(sounds),
-        talk: sound::Talk::default(),
+        talk: Default::default(),
         source: RefCell::default(),
         pictures: picture::Pictures::default(),
         commands: Commands::new(executor.clone()).map_err(|e| format!("/dev/null: {e}"))?,

@@ -290,7 +290,7 @@ impl Session {
         }
     }
 
-    /// The next packet of the talk-back, in the order of arrival. [`TALK_WAITING`] are kept.
+    /// The next packet of the talk-back, in the order of arrival. Four are kept.
     pub fn poll_talk(&mut self) -> Option<Talk<'_>> {
         self.taken = self.talk.pop_front()?;
         let Heard { sequence, timestamp, payload } = &self.taken;
