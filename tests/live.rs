@@ -334,6 +334,7 @@ fn who_asks_for_little_gets_the_small_stream() {
     let remote = Wish { width: 640, height: 360, kbps: 132, ..AT_HOME };
     viewer.start(&mut client, remote);
     let mut depacketiser = Depacketiser::default();
+    depacketiser.may_be_cut = true;
     let mut sets = |viewer: &mut Viewer| loop {
         let (_, picture) = viewer.video.picture(&mut depacketiser);
         if types(&picture)[0] == 7 {

@@ -234,6 +234,8 @@ pub struct Depacketiser {
     fragment: Vec<u8>,
     picture: Vec<Vec<u8>>,
     last: Option<rtp::Header>,
+    /// A change of the stream leaves the picture that was on its way unfinished; an IDR picture follows.
+    pub may_be_cut: bool,
 }
 
 impl Depacketiser {
@@ -242,7 +244,12 @@ impl Depacketiser {
         if let Some(last) = self.last {
             assert_eq!(header.sequence, last.sequence.wrapping_add(1), "a packet is missing");
             let step = header.timestamp.wrapping_sub(last.timestamp);
-            assert!(if last.marker { (1..1 << 31).contains(&step) } else { step == 0 }, "RTP time steps by {step}");
+            if self.may_be_cut && !last.marker && step != 0 {
+                self.picture.clear();
+                self.fragment.clear();
+            }
+            let starts = last.marker || self.may_be_cut && step != 0;
+            assert!(if starts { (1..1 << 31).contains(&step) } else { step == 0 }, "RTP time steps by {step}");
         }
         self.last = Some(header);
         match payload[0] & 31 {
