@@ -101,7 +101,7 @@ mod tests {
     fn time_is_given_by_size() {
         let catch_up = CatchUp::new(0, 4 * 90_000, 1_000_000);
         assert_eq!(catch_up.time_of(250_000, Duration::ZERO), Duration::from_millis(60));
-        assert_eq!(catch_up.time_of(usize::MAX >> 32, Duration::ZERO), Duration::from_millis(240));
+        assert_eq!(catch_up.time_of(u32::MAX as usize, Duration::ZERO), Duration::from_millis(240));
         assert_eq!(CatchUp::new(0, 0, 0).time_of(9, Duration::ZERO), Duration::ZERO);
     }
 }
