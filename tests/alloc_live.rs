@@ -1,39 +1,18 @@
 //! Live views do not allocate: two of them and a recording, ten minutes in virtual time, with key frames
 //! that are asked for, talk-back and a change of the size, counted by the allocator itself.
 
+#[path = "common/allocations.rs"]
+mod allocations;
+
+use allocations::ALLOCATIONS;
 use hksvd::crypto::{Agreement, Random};
 use hksvd::live::srtp::{MasterKey, Sealer};
 use hksvd::live::{AudioChoice, Begin, DATAGRAM_BYTES, Medium, NtpNow, Report, Session, Setup, VideoChoice};
 use hksvd::media::{AccessUnit, AudioChoice as Track, Budget, Prebuffer, Reader, ReaderOptions, Retention, Start};
 use hksvd::time::{Duration, Instant};
 use hksvd::wire::h264::AnnexB;
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::SocketAddr;
-
-struct Counting;
-
-thread_local! {
-    /// Of this thread alone: the test's harness has one of its own.
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: everything is passed on to the system allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = ALLOCATIONS.try_with(|n| n.set(n.get() + 1));
-        // SAFETY: the caller's promises are those of `System`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const SETS: &[u8] = b"\0\0\0\x01\x67\x4d\x40\x28\xd9\x02\x0b\xf9\x70\x11\0\0\x03\0\x01\0\0\x03\0\x14\x0f\x18\x32\x48\
     \0\0\0\x01\x68\xeb\xc0\xe4\xb2";

@@ -1,6 +1,10 @@
 //! The media path does not allocate: 10,000 pictures from the byte stream through the prebuffer into
 //! fragments, counted by the allocator itself.
 
+#[path = "common/allocations.rs"]
+mod allocations;
+
+use allocations::ALLOCATIONS;
 use hksvd::media::{
     AccessUnit, AudioChoice, AudioParameters, Budget, Prebuffer, Reader, ReaderOptions, Retention, Start, annexb,
     clock::{AudioClock, VideoClock},
@@ -8,32 +12,7 @@ use hksvd::media::{
 use hksvd::motion::{Meter, Mode, Sensor};
 use hksvd::rtsp::{Client, Event, REQUEST_BYTES};
 use hksvd::time::{Duration, Instant};
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-
-struct Counting;
-
-thread_local! {
-    /// Of this thread alone: the test's harness has one of its own.
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: everything is passed on to the system allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = ALLOCATIONS.try_with(|n| n.set(n.get() + 1));
-        // SAFETY: the caller's promises are those of `System`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const SETS: &[u8] = b"\0\0\0\x01\x67\x4d\x40\x28\xd9\x02\x0b\xf9\x70\x11\0\0\x03\0\x01\0\0\x03\0\x14\x0f\x18\x32\x48\
     \0\0\0\x01\x68\xeb\xc0\xe4\xb2";

@@ -2,6 +2,10 @@
 //! of two loudspeakers, and linear PCM through one, counted by the allocator itself.
 #![cfg(all(feature = "opus", feature = "demo"))]
 
+#[path = "common/allocations.rs"]
+mod allocations;
+
+use allocations::ALLOCATIONS;
 use hksvd::live::jitter::Jitter;
 use hksvd::live::microphone::Microphone;
 use hksvd::live::voice::Voice;
@@ -9,32 +13,7 @@ use hksvd::media::clock::AudioClock;
 use hksvd::media::l16;
 use hksvd::time::{Duration, Instant};
 use hksvd::wire::aac::Adts;
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-
-struct Counting;
-
-thread_local! {
-    /// Of this thread alone: the test's harness has one of its own.
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: everything is passed on to the system allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = ALLOCATIONS.try_with(|n| n.set(n.get() + 1));
-        // SAFETY: the caller's promises are those of `System`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// A live view that talks to itself: what its microphone sends comes out of its loudspeaker.
 struct View {

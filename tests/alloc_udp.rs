@@ -1,37 +1,16 @@
 //! The loop around the sockets of a live view claims no memory for a datagram but for its turn, counted by the
 //! allocator itself.
 
+#[path = "common/allocations.rs"]
+mod allocations;
+
+use allocations::ALLOCATIONS;
 use hksvd::io::runtime::{Executor, Signal, now, or, sleep_until};
 use hksvd::io::udp::{self, Datagram, Ports, View};
 use hksvd::time::{Duration, Instant};
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::rc::Rc;
-
-struct Counting;
-
-thread_local! {
-    /// Of this thread alone: the test's harness and the peer have their own.
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: everything is passed on to the system allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = ALLOCATIONS.try_with(|n| n.set(n.get() + 1));
-        // SAFETY: the caller's promises are those of `System`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// Answers each datagram, and wants to be called every few milliseconds besides.
 struct Echo {
