@@ -7,6 +7,7 @@ reports and the talk-back. The accessory must be unpaired; it is unpaired again 
 """
 
 import asyncio
+import base64
 import contextlib
 import json
 import os
@@ -167,8 +168,6 @@ class View:
 
 async def put_tlv(session, characteristic, instance, value):
     """Writes a tlv8 value; the status, 0 for none."""
-    import base64
-
     entry = {"iid": session.iid("110", characteristic, instance), "value": base64.b64encode(value).decode()}
     answer = await session.put(entry)
     return answer[0].get("status", 0) if answer else 0
@@ -176,16 +175,12 @@ async def put_tlv(session, characteristic, instance, value):
 
 async def streaming_status(session, number):
     """120 as aiohomekit reads it."""
-    import base64
-
     value = base64.b64decode(await session.value("110", "120", number))
     return int(StreamingStatus.decode(value).status)
 
 
 async def offers(step, session):
     """114, 115 and 116, read by aiohomekit's own structures."""
-    import base64
-
     for number in range(len([kind for kind, _ in session.services if kind == "110"])):
         raw = [base64.b64decode(await session.value("110", kind, number)) for kind in ("114", "115", "116")]
         video = SupportedVideoStreamConfiguration.decode(raw[0])
