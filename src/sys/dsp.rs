@@ -1,13 +1,14 @@
 //! Sound devices of the Open Sound System: /dev/dsp.
 
+use super::ioc::{READ, WRITE, ioc};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 
-// `_IOWR('P', n, int)` of <sys/soundcard.h>: the same number on all of our processors.
-const SPEED: u32 = 0xc004_5002;
-const FORMAT: u32 = 0xc004_5005;
-const CHANNELS: u32 = 0xc004_5006;
+// `_IOWR('P', n, int)` of <sys/soundcard.h>.
+const SPEED: u32 = ioc(READ | WRITE, b'P', 2, 4);
+const FORMAT: u32 = ioc(READ | WRITE, b'P', 5, 4);
+const CHANNELS: u32 = ioc(READ | WRITE, b'P', 6, 4);
 /// AFMT_S16_LE
 const S16_LE: libc::c_int = 0x10;
 
