@@ -9,6 +9,7 @@ pub mod annexb;
 mod audio;
 pub mod clock;
 pub mod fmp4;
+pub mod g711;
 pub mod l16;
 mod parameters;
 mod prebuffer;
