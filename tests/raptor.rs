@@ -15,13 +15,18 @@ mod playable;
 mod program;
 #[path = "raptor_stand_in/mod.rs"]
 mod raptor_stand_in;
+#[allow(dead_code)]
+#[path = "common/viewer.rs"]
+mod viewer;
 
 use hksvd::config::RaptorStream;
 use hksvd::io::runtime::{Executor, now, or, sleep_until};
+use hksvd::media::g711;
 use hksvd::source::raptor::{self, SpeakerRing};
 use hksvd::source::{Sink, Track, Trouble};
 use hksvd::time::Instant;
 use hksvd::wire::h264::AnnexB;
+use hksvd::wire::{opus, rtp};
 use program::{Client, Folder, PATIENCE, Program, within};
 use raptor_stand_in::{AUDIO, LARGE, SMALL, StandIn};
 use serde_json::{Value as Json, json};
@@ -31,6 +36,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
+use viewer::{AT_HOME, Viewer, Wish};
 
 /// No test but the process that the others write their rings with.
 #[test]
@@ -47,6 +53,9 @@ struct Judge {
     pictures: usize,
     keys: usize,
     sound: usize,
+    /// Of other kinds: samples and their rate, Opus packets.
+    pcm: Vec<(Vec<i16>, u32)>,
+    opus: Vec<Vec<u8>>,
     troubles: Vec<(Track, Trouble)>,
     last: Option<Instant>,
     /// After a loss nothing but a key frame may come.
@@ -87,12 +96,12 @@ impl Sink for Bench {
         judge.sound += 1;
     }
 
-    fn l16(&mut self, _: &[i16], _: u32, _: Instant) {
-        panic!("samples that nobody published");
+    fn l16(&mut self, pcm: &[i16], rate_hz: u32, _: Instant) {
+        self.0.borrow_mut().pcm.push((pcm.to_vec(), rate_hz));
     }
 
-    fn opus(&mut self, _: &[u8], _: Instant) {
-        panic!("Opus that nobody published");
+    fn opus(&mut self, packet: &[u8], _: Instant) {
+        self.0.borrow_mut().opus.push(packet.to_vec());
     }
 
     fn trouble(&mut self, track: Track, trouble: Trouble) {
@@ -223,6 +232,81 @@ fn rings_are_made_anew_in_place_and_elsewhere() {
         stand_in.order("main embedded 32 1000000 large 0");
         more(judge, 10).await;
     });
+}
+
+#[test]
+fn sound_comes_in_each_codec() {
+    let mut stand_in = StandIn::start("codecs");
+    judge(&mut stand_in, async |stand_in, judge| {
+        stand_in.order("main embedded 32 1000000 small 0");
+        // As `raptorctl rad set-codec` does it: the ring is made anew each time.
+        let ramp: Vec<i16> = (0..320).map(|n| n * 100 - 16_000).collect();
+        let decoded = |decode: fn(u8) -> i16| (0..160).map(decode).collect::<Vec<_>>();
+        let pcm = [(11, 16_000, ramp), (0, 8_000, decoded(g711::from_ulaw)), (8, 8_000, decoded(g711::from_alaw))];
+        for (codec, rate_hz, samples) in pcm {
+            judge.borrow_mut().pcm.clear();
+            stand_in.order(&format!("audio {codec}"));
+            until("samples", || judge.borrow().pcm.len() > 20).await;
+            assert!(judge.borrow().pcm.iter().all(|came| *came == (samples.clone(), rate_hz)), "codec {codec}");
+        }
+        stand_in.order("audio 111");
+        until("packets", || judge.borrow().opus.len() > 20).await;
+        let published = raptor_stand_in::sound(111).0;
+        let came = judge.borrow().opus.clone();
+        let first = published.iter().position(|packet| *packet == came[0]).expect("it was published");
+        assert_eq!(came, published[first..first + came.len()], "one after the other");
+        stand_in.order("audio 97");
+        until("frames", || judge.borrow().sound > 10).await;
+        assert_eq!(judge.borrow().count(Trouble::Garbage), 0);
+        // Nobody knows what this is.
+        stand_in.order("audio 4");
+        until("it is told", || judge.borrow().count(Trouble::Garbage) == 1).await;
+    });
+}
+
+#[test]
+fn viewers_get_the_opus_packets_of_the_ring() {
+    let folder = Folder::new("raptor-opus");
+    let mut stand_in = StandIn::start("opus");
+    stand_in.order("main shm 32 0 large 0");
+    stand_in.order("audio 111");
+    let program = Program::run_on(&stand_in.root, &folder, &config(&folder));
+    program.wait_status("the sound", |s| s["source"]["audio"] == "Opus 48000 Hz, live view alone");
+    program.wait_said("raptorctl rad set-codec aac");
+    let (_, mut client) = Client::pair(program.port());
+    let published = raptor_stand_in::sound(111).0;
+    for (packet_ms, frames) in [(20, 1), (60, 3)] {
+        let mut viewer = Viewer::set_up(&mut client, 0).expect("it is free");
+        viewer.start(&mut client, Wish { rate_code: 1, packet_ms, ..AT_HOME });
+        let mut next: Option<(rtp::Header, usize)> = None;
+        for _ in 0..20 {
+            let (header, payload) = viewer.audio.packet();
+            let packet = opus::Packet::parse(&payload).expect("Opus");
+            assert_eq!((packet.toc.kind(), packet.frames.len()), (0x08, frames), "{packet_ms} ms");
+            let number = published.iter().position(|p| p[1..] == *packet.frames[0]).expect("it was published");
+            for (n, frame) in packet.frames.iter().enumerate() {
+                assert_eq!(published[(number + n) % 250][1..], **frame, "one after the other");
+            }
+            if let Some((expected, follows)) = next {
+                assert_eq!((header.sequence, header.timestamp), (expected.sequence, expected.timestamp));
+                assert_eq!(number, follows);
+            }
+            let (sequence, samples) = (header.sequence.wrapping_add(1), 16 * u32::from(packet_ms));
+            let timestamp = header.timestamp.wrapping_add(samples);
+            next = Some((rtp::Header { sequence, timestamp, ..header }, (number + frames) % 250));
+        }
+        viewer.command(&mut client, 0);
+        viewer.video.wait_bye();
+        program.wait_status("nobody watches", |status| status["live_sessions"] == 0);
+    }
+    // The other codecs come and go while it runs.
+    stand_in.order("audio 8");
+    program.wait_status("the sound", |s| s["source"]["audio"] == "L16 8000 Hz, live view alone");
+    stand_in.order("audio 97");
+    program.wait_status("the sound", |s| s["source"]["audio"] == "AAC-LC 16000 Hz");
+    stand_in.order("audio 11");
+    program.wait_status("the sound", |s| s["source"]["audio"] == "L16 16000 Hz, live view alone");
+    program.stop();
 }
 
 #[test]

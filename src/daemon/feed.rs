@@ -191,6 +191,8 @@ impl Feed {
         let sound = Some((name, rate_hz));
         if self.shared.source.borrow_mut().live_sound.replace((name, rate_hz)) != sound {
             log::log!(target: "media", self.loudness(), "audio: {name}, {rate_hz} Hz, for live view");
+            // The source may have had another kind before.
+            self.shared.prebuffer.borrow_mut().set_audio(None);
             self.warn(format!("audio: {name} cannot be recorded, that takes AAC-LC; silence instead"));
         }
     }
@@ -264,6 +266,7 @@ impl Sink for Feed {
         if self.is_new_sound(Frames { samples: FRAME_SAMPLES, rate_hz }) {
             let parameters = AudioParameters { rate_hz, channels };
             self.shared.prebuffer.borrow_mut().set_audio(Some(parameters));
+            self.shared.source.borrow_mut().live_sound = None;
             let s = if channels == 1 { "" } else { "s" };
             log::log!(target: "media", self.loudness(), "audio: AAC-LC, {rate_hz} Hz, {channels} channel{s}");
             if parameters.is_recordable() {

@@ -51,6 +51,10 @@ impl Codec {
     pub const H264: Codec = Codec(0);
     /// Video: H.265.
     pub const H265: Codec = Codec(1);
+    /// Sound: μ-law (ITU-T G.711).
+    pub const PCMU: Codec = Codec(0);
+    /// Sound: A-law (ITU-T G.711).
+    pub const PCMA: Codec = Codec(8);
     /// Sound: 16-bit PCM in network byte order (RFC 3551 §4.5.11).
     pub const L16: Codec = Codec(11);
     /// Sound: raw AAC frames.
@@ -61,7 +65,7 @@ impl Codec {
     /// The name of a codec of sound.
     pub fn sound(self) -> &'static str {
         match self {
-            Codec(0 | 8) => "G.711",
+            Codec::PCMU | Codec::PCMA => "G.711",
             Codec::L16 => "L16",
             Codec::AAC => "AAC",
             Codec::OPUS => "Opus",

@@ -212,7 +212,12 @@ impl Ring {
         memory.u32(12).store(slots as u32, SeqCst);
         memory.u32(16).store(behind as u32, SeqCst);
         memory.u32(28).store(codec, SeqCst);
-        memory.u32(40).store(if name == "audio" { 16_000 } else { 25 }, SeqCst);
+        let rate = match (name, codec) {
+            ("audio", 0 | 8) => 8_000,
+            ("audio", _) => 16_000,
+            _ => 25,
+        };
+        memory.u32(40).store(rate, SeqCst);
         memory.u32(44).store(1, SeqCst);
         memory.u8(48).store(if name == "audio" { 2 } else { 100 }, SeqCst);
         if encoder.is_some() {
@@ -296,7 +301,22 @@ impl Ring {
 }
 
 const PICTURE: Duration = Duration::from_millis(33);
-const SOUND: Duration = Duration::from_millis(64);
+
+/// What the ring `audio` has in this codec, and how long each slot lasts.
+pub fn sound(codec: u32) -> (Vec<Vec<u8>>, Duration) {
+    let frames = match codec {
+        97 => {
+            let frames = adts_frames(AUDIO).iter().map(|frame| frame[7..].to_vec()).collect();
+            return (frames, Duration::from_millis(64));
+        }
+        // 320 samples in network byte order.
+        11 => vec![(0..320i16).flat_map(|n| (n * 100 - 16_000).to_be_bytes()).collect()],
+        // Packets of one frame of 20 ms, with their number inside.
+        111 => (0..250u8).map(|n| vec![0x08, n, 0xa5, !n]).collect(),
+        _ => vec![(0..160).collect()],
+    };
+    (frames, Duration::from_millis(20))
+}
 
 /// Obeys:
 /// `main KIND SLOTS DATA CLIP CODEC`: makes the ring `main` and publishes into it 30 times a second; KIND is
@@ -306,7 +326,7 @@ const SOUND: Duration = Duration::from_millis(64);
 /// `again`: the ring is taken away and made anew in another file, `vanish`: taken away;
 /// `moved`: the encoder gets other memory; `version N`: says that it has another layout; `cut`: no file is left of it.
 fn act(root: &Path, orders: &Receiver<String>) {
-    let frames = Arc::new(adts_frames(AUDIO).iter().map(|frame| frame[7..].to_vec()).collect::<Vec<_>>());
+    let mut sound_step = Duration::from_secs(1);
     let (mut main, mut audio, mut jpeg): (Option<Ring>, Option<Ring>, Option<Ring>) = (None, None, None);
     let mut made: Vec<String> = Vec::new();
     let mut paused = false;
@@ -335,7 +355,7 @@ fn act(root: &Path, orders: &Receiver<String>) {
                     }
                 }
                 if sound_at <= Instant::now() {
-                    sound_at += SOUND;
+                    sound_at += sound_step;
                     if let Some(audio) = audio.as_mut().filter(|_| !paused) {
                         audio.publish(How::Well);
                     }
@@ -358,7 +378,9 @@ fn act(root: &Path, orders: &Receiver<String>) {
             }
             "audio" => {
                 let codec = number(&words, 1) as u32;
-                audio = Some(Ring::new(root, "audio", 32, 131_072, "embedded", codec, frames.clone()));
+                let (frames, step) = sound(codec);
+                sound_step = step;
+                audio = Some(Ring::new(root, "audio", 32, 131_072, "embedded", codec, Arc::new(frames)));
             }
             "jpeg" => {
                 let still = [&[0xff, 0xd8, 0xff, 0xe0][..], b"from the ring", &[0xff, 0xd9]].concat();
