@@ -358,10 +358,18 @@ fn stills_wake_the_encoder_and_let_it_sleep() {
     assert_eq!(header[68..88], [0; 20]);
     // Four others: no place is left, and nothing is changed.
     let file = std::fs::File::options().write(true).open(stand_in.shm("rss_ring_jpeg0")).expect("the ring");
-    file.write_all_at(&[1; 16], 72).expect("written");
+    let others = [4u32, 1, 1, 1, 1].map(u32::to_le_bytes).concat();
+    file.write_all_at(&others, 68).expect("written");
     assert_eq!(take(100).unwrap_err().kind(), std::io::ErrorKind::ResourceBusy);
     let header = std::fs::read(stand_in.shm("rss_ring_jpeg0")).expect("the ring");
-    assert_eq!(header[68..88], [[0; 4].as_slice(), &[1; 16]].concat());
+    assert_eq!(header[68..88], others);
+    // One of them was killed: its place is free, and the encoder works for three.
+    let mut killed = std::process::Command::new("true").spawn().expect("a process");
+    killed.wait().expect("it ends");
+    file.write_all_at(&killed.id().to_le_bytes(), 80).expect("written");
+    assert!(take(100).expect("a picture").starts_with(&[0xff, 0xd8]));
+    let header = std::fs::read(stand_in.shm("rss_ring_jpeg0")).expect("the ring");
+    assert_eq!(header[68..88], [3u32, 1, 1, 0, 1].map(u32::to_le_bytes).concat());
 }
 
 #[test]

@@ -25,6 +25,19 @@ pub fn threads() -> u32 {
     own("Threads")
 }
 
+/// Whether no process has this number, by all that the kernel says.
+pub fn is_gone(pid: u32) -> bool {
+    match libc::pid_t::try_from(pid) {
+        // 0 would mean ourselves.
+        Ok(0) => false,
+        // SAFETY: no signal is sent, and no pointer taken.
+        Ok(pid) => unsafe {
+            libc::kill(pid, 0) < 0 && std::io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH)
+        },
+        Err(_) => true,
+    }
+}
+
 fn own(name: &str) -> u32 {
     // The file is short and the call rare.
     let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

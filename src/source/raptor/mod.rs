@@ -54,6 +54,8 @@ pub async fn play(
     sink: &mut impl Sink,
 ) -> Error {
     let name = name(stream);
+    // Perhaps we were killed in the middle of a picture.
+    jpeg::bury(root);
     let mut sound = with_sound.then(Sound::new);
     let mut pictures = Pictures {
         buffer: vec![0; access_unit_bytes].into_boxed_slice(),
