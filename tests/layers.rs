@@ -17,7 +17,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("media", &["wire", "crypto", "time"]),
     ("mdns", &["wire", "crypto", "time"]),
     ("motion", &["wire", "crypto", "time"]),
-    ("rtsp", &["wire", "crypto", "time"]),
+    ("rtsp", &["wire", "crypto", "time", "media"]),
     ("hds", &["wire", "crypto", "time", "media"]),
     ("live", &["wire", "crypto", "time", "media"]),
     ("sys", &[]),

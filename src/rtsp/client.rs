@@ -2,7 +2,7 @@
 
 use super::login::Login;
 use super::pictures::Pictures;
-use super::sound::{Format, Sound};
+use super::sound::{Codec, Format, Sound};
 use super::{Event, Failure, Loss};
 use crate::time::{Duration, Instant, earliest};
 use crate::wire::rtp::Packet;
@@ -171,8 +171,13 @@ impl Client {
                 Event::Picture { annexb: picture.annexb, key: picture.key, arrival: picture.arrival }
             }
             Ready::Frame => {
-                let Format { rate_hz, channels, .. } = self.sound.format();
-                Event::Aac { raw_frame: self.sound.frame(), rate_hz, channels, arrival: self.arrival }
+                let Format { codec, rate_hz, channels, .. } = self.sound.format();
+                let (frame, arrival) = (self.sound.frame(), self.arrival);
+                match codec {
+                    Codec::Aac => Event::Aac { raw_frame: frame, rate_hz, channels, arrival },
+                    Codec::Opus => Event::Opus { packet: frame, arrival },
+                    Codec::L16 | Codec::Pcmu | Codec::Pcma => Event::Pcm { pcm: self.sound.pcm(), rate_hz, arrival },
+                }
             }
             Ready::Told(Told::VideoLoss(loss)) => Event::VideoLoss(loss),
             Ready::Told(Told::SoundLoss) => Event::SoundLoss,
@@ -404,7 +409,7 @@ impl Client {
             // Video alone is better than nothing.
             (Request::SetupSound, _) => {
                 self.sound_track = None;
-                self.refused_sound = "AAC".into();
+                self.refused_sound = "refused".into();
                 self.to_send = Some(Request::Play);
             }
             (Request::Play, 200) => {
@@ -440,18 +445,19 @@ impl Client {
         self.pictures.restart(parameter(video.fmtp, "sprop-parameter-sets"));
         self.sound_track = None;
         self.refused_sound.clear();
+        let mut best = None;
         for media in sdp::media(text).filter(|media| self.wants_sound && media.kind == "audio" && !media.to_server) {
-            if let Some(format) = Format::of(&media) {
+            let format = Format::of(&media);
+            if let Some(format) = format.filter(|format| best.is_none_or(|best| format.codec > best)) {
+                best = Some(format.codec);
                 self.sound_track = Some(track(&media, 2));
                 self.sound.restart(format);
-                self.refused_sound.clear();
-                break;
+            } else if format.is_none() {
+                self.refused_sound = media.encoding.chars().take(16).collect();
             }
-            self.refused_sound = match (media.encoding, media.payload_type) {
-                ("", 0) => "PCMU".into(),
-                ("", 8) => "PCMA".into(),
-                (encoding, _) => encoding.chars().take(16).collect(),
-            };
+        }
+        if best.is_some() {
+            self.refused_sound.clear();
         }
         self.aggregate = join(base, sdp::session_control(text).unwrap_or("*"));
         Ok(())

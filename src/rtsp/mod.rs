@@ -1,4 +1,4 @@
-//! The client of an RTSP server (RFC 2326): asks for its H.264 and AAC over the one TCP connection (§10.12), logs in,
+//! The client of an RTSP server (RFC 2326): asks for its H.264 and sound over the one TCP connection (§10.12), logs in,
 //! keeps the session alive, and makes access units and frames of what comes.
 //!
 //! It speaks to a streamer on the same camera, so that the time at which a packet comes is the time of what is in
@@ -51,9 +51,25 @@ pub enum Event<'a> {
         /// When its last packet came.
         arrival: Instant,
     },
+    /// One Opus packet.
+    Opus {
+        /// As RTP carries it.
+        packet: &'a [u8],
+        /// When it came.
+        arrival: Instant,
+    },
+    /// 20 ms of one channel.
+    Pcm {
+        /// The samples.
+        pcm: &'a [i16],
+        /// Sampling rate.
+        rate_hz: u32,
+        /// When the last of them came.
+        arrival: Instant,
+    },
     /// Something is missing in the video.
     VideoLoss(Loss),
-    /// Sound that is no AAC.
+    /// Sound that is not what was described.
     SoundLoss,
     /// Nothing has come for two seconds.
     Stalled,

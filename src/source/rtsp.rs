@@ -124,6 +124,8 @@ impl Player {
                     sink.access_unit(annexb, key, arrival);
                 }
                 Event::Aac { raw_frame, rate_hz, channels, arrival } => sink.aac(raw_frame, rate_hz, channels, arrival),
+                Event::Opus { packet, arrival } => sink.opus(packet, arrival),
+                Event::Pcm { pcm, rate_hz, arrival } => sink.l16(pcm, rate_hz, arrival),
                 Event::VideoLoss(Loss::Torn) => self.troubles.report(Trouble::Torn, sink),
                 Event::VideoLoss(Loss::Garbage) => self.troubles.report(Trouble::Garbage, sink),
                 Event::VideoLoss(Loss::Oversized) => self.troubles.report(Trouble::Oversized, sink),

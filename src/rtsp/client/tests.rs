@@ -261,11 +261,9 @@ fn what_the_server_has_is_said() {
     let h265 = described(&SDP.replace("H264", "H265"));
     assert_eq!(h265.client.failure(), Some(Failure::NoH264 { h265: true }));
     assert_eq!(described("v=0\r\n").client.failure(), Some(Failure::NoH264 { h265: false }));
-    for (audio, name) in [
-        ("a=rtpmap:97 mpeg4-generic/16000/1", "\"mpeg4-generic\""),
-        ("a=rtpmap:97 OPUS/48000/2", "\"OPUS\""),
-        ("a=rtpmap:97 L16/16000", "\"L16\""),
-    ] {
+    for (audio, name) in
+        [("a=rtpmap:97 mpeg4-generic/16000/1", "\"mpeg4-generic\""), ("a=rtpmap:97 G726-32/8000", "\"G726-32\"")]
+    {
         // HE-AAC is described as object type 5.
         let sdp = SDP.replace("a=rtpmap:97 mpeg4-generic/16000/1", audio).replace("config=1408", "config=2c08");
         let mut world = described(&sdp);
@@ -280,6 +278,42 @@ fn what_the_server_has_is_said() {
     world.line();
     world.answer(200, "Session: 1\r\n", "");
     assert_eq!(world.line(), format!("PLAY {URL}"));
+}
+
+#[test]
+fn the_best_sound_is_taken() {
+    let sound = |map: &str| {
+        format!("m=audio 0 RTP/AVP 98\r\na=rtpmap:98 {map}\r\na=control:{}\r\n", map.split('/').next().unwrap())
+    };
+    let chosen = |sounds: &[String], rtp_payload: &[u8]| {
+        let (video, aac) = SDP.split_at(SDP.find("m=audio").unwrap());
+        let sdp = [video, &sounds.concat().replace("AAC", aac)].concat();
+        let mut world = World::new(None);
+        world.line();
+        world.answer(200, "", "");
+        world.line();
+        world.answer(200, "", &sdp);
+        world.line();
+        world.answer(200, "Session: 1\r\n", "");
+        let line = world.line();
+        world.answer(200, "", "");
+        world.line();
+        world.answer(200, "", "");
+        world.receive(&rtp(2, 98, 1, 0, rtp_payload), 1000);
+        assert_eq!(world.events.remove(0), "Playing { refused_sound: None }");
+        (line.rsplit('/').next().unwrap().to_string(), world.events)
+    };
+    let [pcmu, opus, l16] = ["PCMU/8000", "opus/48000/2", "L16/8000"].map(sound);
+    let all = [pcmu.clone(), l16.clone(), opus.clone()];
+    assert_eq!(chosen(&[&all[..], &["AAC".into()]].concat(), b"").0, "track2");
+    let (line, events) = chosen(&all, b"\xf8\xff\xfe");
+    assert_eq!((line.as_str(), events[0].starts_with("Opus { packet: [248, 255, 254]")), ("opus", true), "{events:?}");
+    let (line, events) = chosen(&[pcmu.clone(), l16], &[0; 320]);
+    assert_eq!(line, "L16");
+    assert!(events.len() == 1 && events[0].starts_with("Pcm { pcm: [0, 0"), "{events:?}");
+    let (line, events) = chosen(&[sound("G726-32/8000"), pcmu], &[0; 320]);
+    assert_eq!((line.as_str(), events.len()), ("PCMU", 2));
+    assert!(events[1].starts_with("Pcm { pcm: [-32124, -32124"), "{events:?}");
 }
 
 #[test]
