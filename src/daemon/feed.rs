@@ -324,7 +324,7 @@ impl Sink for Feed {
                     let mut figures = self.shared.source.borrow_mut();
                     figures.resyncs = figures.resyncs.saturating_add(1);
                 }
-                Trouble::Missing | Trouble::Stalled => {}
+                Trouble::Missing | Trouble::Stalled | Trouble::H265 => {}
             }
         }
         let name = if track == Track::Video { "video" } else { "audio" };
@@ -334,7 +334,7 @@ impl Sink for Feed {
             if track == Track::Video {
                 shared.note(match trouble {
                     Trouble::Garbage | Trouble::Torn | Trouble::Oversized | Trouble::Overrun => Event::SourceResync,
-                    Trouble::Missing | Trouble::WriterGone | Trouble::Stalled => Event::SourceLost,
+                    Trouble::Missing | Trouble::WriterGone | Trouble::Stalled | Trouble::H265 => Event::SourceLost,
                 });
             }
         });

@@ -12,6 +12,8 @@ pub struct AnnexBCounters {
     pub oversized: u32,
     /// Stretches of bytes that are no H.264.
     pub garbage: u32,
+    /// Video parameter sets of H.265: the encoder speaks that.
+    pub h265: u32,
     /// Access units that broke off: a writer that went away or paused too long.
     pub torn: u32,
     /// Access units dropped because the IDR before them was missing.
@@ -56,6 +58,8 @@ pub struct Assembler {
     broken: bool,
     /// It holds what no encoder writes.
     senseless: bool,
+    /// H.265 was seen, and no key frame of H.264 since.
+    h265: bool,
     /// An IDR picture was handed out and nothing lost since.
     synchronised: bool,
     /// When the unit at the front began.
@@ -67,6 +71,10 @@ pub struct Assembler {
 
 /// Zero byte, start code, NAL header and the first byte of a slice header.
 const LOOKAHEAD: usize = 5;
+
+/// The NAL unit header of a video parameter set of H.265 (ITU-T H.265 §7.3.1.2: type 32, layer 0). In H.264 the type
+/// would be 0, which no encoder writes.
+const VPS: [u8; 2] = [0x40, 0x01];
 
 /// NAL units of an access unit whose places are kept: parameter sets and eight slices. The rest is
 /// searched for again.
@@ -87,6 +95,7 @@ impl Assembler {
             key: false,
             broken: true,
             senseless: false,
+            h265: false,
             synchronised: false,
             began: Instant::ZERO,
             latest: Instant::ZERO,
@@ -168,6 +177,7 @@ impl Assembler {
     /// Whether the unit may go out: from an IDR on.
     fn admits(&mut self, key: bool) -> bool {
         self.synchronised |= key;
+        self.h265 &= !key;
         if self.synchronised {
             self.counters.units = self.counters.units.wrapping_add(1);
         } else {
@@ -226,6 +236,7 @@ impl Assembler {
                 return None;
             };
             let (nal_type, header, starts_picture) = (nal.nal_type(), nal.bytes()[0], nal.starts_picture());
+            let is_vps = nal.bytes() == VPS;
             let begins = match nal_type {
                 NalType::AUD | NalType::SPS | NalType::PPS | NalType::SEI | NalType(14..=18) => true,
                 _ => starts_picture,
@@ -245,6 +256,10 @@ impl Assembler {
             let headless = nal_type.is_vcl() && !self.picture && !starts_picture;
             self.scanned = at + 3;
             self.note_start(at);
+            if is_vps {
+                self.h265 = true;
+                self.counters.h265 = self.counters.h265.saturating_add(1);
+            }
             self.enter(nal_type, header, headless);
         }
     }
@@ -266,7 +281,7 @@ impl Assembler {
         let senseless = header & FORBIDDEN_ZERO_BIT != 0 || nal_type == NalType(0) || nal_type.0 >= 24;
         if senseless && !self.senseless {
             self.senseless = true;
-            self.counters.garbage = self.counters.garbage.saturating_add(1);
+            self.counters.garbage = self.counters.garbage.saturating_add(u32::from(!self.h265));
         }
         if headless && !self.broken {
             self.counters.torn = self.counters.torn.saturating_add(1);
@@ -322,6 +337,20 @@ mod tests {
 
     fn slices(unit: &[u8]) -> Vec<u8> {
         crate::wire::h264::Nals::new(unit).filter(|n| n.nal_type().is_vcl()).flat_map(|n| n.bytes().to_vec()).collect()
+    }
+
+    #[test]
+    fn h265_is_known_by_its_name() {
+        // VPS, SPS, PPS, IDR_W_RADL, TRAIL_R, TRAIL_N, as far as headers go.
+        let h265 = [0x40, 0x42, 0x44, 0x26, 0x02, 0x00].map(|header| [0, 0, 0, 1, header, 1, 0xd0, 0x55]).concat();
+        let mut assembler = Assembler::new(1000);
+        assert_eq!(assemble(&mut assembler, &h265.repeat(50), 7), []);
+        let counters = assembler.counters();
+        assert_eq!((counters.h265, counters.garbage, counters.oversized, counters.units), (50, 0, 0, 0));
+        // Somebody sets the encoder to H.264, and then to something else.
+        let out = assemble(&mut assembler, &[&units().concat()[..], b"\0\0\x01\xff\xff\xff", AUD].concat(), 7);
+        assert_eq!(out.len(), 4, "the last has the rubbish in it");
+        assert_eq!((assembler.counters().h265, assembler.counters().garbage), (50, 1));
     }
 
     #[test]
@@ -390,7 +419,7 @@ mod tests {
         // H.265: VPS, SPS, PPS, IDR.
         let hevc = b"\0\0\0\x01\x40\x01\x0c\0\0\0\x01\x42\x01\x01\0\0\0\x01\x44\x01\xc0\0\0\0\x01\x26\x01\xaf";
         assert!(assemble(&mut assembler, &hevc.repeat(20), 50).is_empty());
-        assert!(assembler.counters().garbage > 0);
+        assert!(assembler.counters().h265 > 0);
         let mut assembler = Assembler::new(256);
         assert!(assemble(&mut assembler, &[0x55; 1000], 50).is_empty());
         assert!(assembler.counters().garbage > 0);

@@ -253,6 +253,7 @@ impl Stream for Pictures {
         let (seen, told) = (self.assembler.counters(), self.told);
         for (seen, told, trouble) in [
             (seen.garbage, told.garbage, Trouble::Garbage),
+            (seen.h265, told.h265, Trouble::H265),
             (seen.torn, told.torn, Trouble::Torn),
             (seen.oversized, told.oversized, Trouble::Oversized),
         ] {

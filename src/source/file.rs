@@ -93,7 +93,8 @@ pub(super) async fn replay(
             }
         }
         if shown == 0 {
-            troubles.report(Trouble::Garbage, sink);
+            let is_h265 = pictures.assembler.counters().h265 > 0;
+            troubles.report(if is_h265 { Trouble::H265 } else { Trouble::Garbage }, sink);
             return io::Error::new(io::ErrorKind::InvalidData, format!("{name}: no key frame of H.264 in it"));
         }
         round_start += Duration::from_secs(1) * shown / fps.max(1);
@@ -277,6 +278,9 @@ mod tests {
         let none: Option<(Cursor<&[u8]>, Format)> = None;
         let error = Executor::default().block_on(replay(Cursor::new(b"text"), none, 25, 1000, "x.txt", &mut sink));
         assert_eq!(error.to_string(), "x.txt: no key frame of H.264 in it");
+        let (h265, none) = (b"\0\0\x01\x40\x01\x0c\0\0\x01\x26\x01\xaf", None::<(Cursor<&[u8]>, Format)>);
+        Executor::default().block_on(replay(Cursor::new(h265), none, 25, 1000, "x.h265", &mut sink));
+        assert_eq!(sink.borrow().troubles.last(), Some(&(Track::Video, Trouble::H265)));
         let error = Executor::default().block_on(play(Path::new("/nowhere/x"), None, 25, 1000, &mut sink));
         assert!(error.to_string().starts_with("/nowhere/x: "), "{error}");
     }

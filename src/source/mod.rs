@@ -57,11 +57,13 @@ pub enum Trouble {
     Oversized,
     /// Pictures were written over before they could be read.
     Overrun,
+    /// The encoder is set to H.265.
+    H265,
 }
 
 impl Trouble {
     /// How many there are.
-    pub const KINDS: usize = 7;
+    pub const KINDS: usize = 8;
 
     /// One line for the log.
     fn text(self, track: Track) -> &'static str {
@@ -74,6 +76,7 @@ impl Trouble {
             (Trouble::Torn, _) => "a picture broke off; waiting for the next key frame",
             (Trouble::Oversized, _) => "a picture is too large; raise memory_kb or lower the bitrate",
             (Trouble::Overrun, _) => "too slow: pictures were lost; waiting for the next key frame",
+            (Trouble::H265, _) => "H.265, and HomeKit takes H.264 only: set the encoder to H.264, or name another stream",
         }
     }
 }
