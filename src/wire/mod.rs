@@ -15,6 +15,7 @@ pub mod rtsp;
 pub mod sdp;
 pub mod tlv8;
 pub mod writer;
+pub mod yi;
 
 pub use writer::{Full, Writer};
 
