@@ -73,7 +73,8 @@ pub fn camera(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.push(match &config.video.source {
         None => missing("video.source: not set, and looking for the camera's own stream comes later: name one"),
-        Some(VideoSource::Fifo(path)) => fifo("video.source", path),
+        Some(VideoSource::Fifo(path) | VideoSource::YiFifo(path)) => fifo("video.source", path),
+        Some(VideoSource::Yi(..)) => yi("video.source"),
         Some(VideoSource::File(path)) => file("video.source", path),
         Some(VideoSource::Demo) if cfg!(feature = "demo") => fine("video.source: the built-in clip"),
         Some(VideoSource::Demo) => missing("video.source: this build has no built-in clip: name another source"),
@@ -81,7 +82,8 @@ pub fn camera(config: &Config) -> Vec<Finding> {
         Some(other) => missing(format!("video.source: {other} comes with a later version")),
     });
     match &config.video.live_source {
-        Some(VideoSource::Fifo(path)) => findings.push(fifo("video.live_source", path)),
+        Some(VideoSource::Fifo(path) | VideoSource::YiFifo(path)) => findings.push(fifo("video.live_source", path)),
+        Some(VideoSource::Yi(..)) => findings.push(yi("video.live_source")),
         Some(VideoSource::File(path)) => findings.push(file("video.live_source", path)),
         Some(VideoSource::Rtsp(url)) => findings.push(rtsp("video.live_source", url)),
         _ => {}
@@ -123,6 +125,10 @@ fn fifo(key: &str, path: &Path) -> Finding {
         }
         Err(error) => missing(format!("{key}: {place}: {error}")),
     }
+}
+
+fn yi(key: &str) -> Finding {
+    file(key, Path::new("/dev/shm/fshare_frame_buf"))
 }
 
 fn file(key: &str, path: &Path) -> Finding {

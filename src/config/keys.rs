@@ -108,15 +108,15 @@ pub static KEYS: &[Key] = &[
     ),
     key(
         "video.live_source",
-        Kind::Pattern("^(demo|(fifo|file|v4l2):.+|raptor:(main|sub)|rtsp://.+)$"),
+        Kind::Pattern("^(demo|(fifo|fifo[+]yi|yi|file|v4l2):.+|raptor:(main|sub)|rtsp://.+)$"),
         "null",
         "Second, smaller stream for live views of at most 640 pixels or 500 kbit/s. null: all get video.source.",
     ),
     key(
         "video.source",
-        Kind::Pattern("^(demo|(fifo|file|v4l2):.+|raptor:(main|sub)|rtsp://.+)$"),
+        Kind::Pattern("^(demo|(fifo|fifo[+]yi|yi|file|v4l2):.+|raptor:(main|sub)|rtsp://.+)$"),
         "null",
-        "Where H.264 comes from: demo, fifo:PATH, file:PATH (real time, looped), v4l2:DEVICE, raptor:main, rtsp://...",
+        "H.264 from: demo, fifo:PATH, fifo+yi:PATH, yi:MODEL, file:PATH (looped), v4l2:DEVICE, raptor:main, rtsp://...",
     ),
     key("video.fps", Kind::Integer(1, 60), "25", "Frame rate to expect until it has been measured."),
     key(
@@ -157,9 +157,9 @@ pub static KEYS: &[Key] = &[
     ),
     key(
         "speaker.sink",
-        Kind::Pattern("^(none|raptor|rtsp|(fifo|oss|exec):.+)$"),
+        Kind::Pattern("^(none|raptor|rtsp|(fifo|fifo[+]yi|oss|exec):.+)$"),
         "\"none\"",
-        "Where talk-back goes: none, fifo:PATH, raptor, rtsp, oss:DEVICE, exec:COMMAND.",
+        "Where talk-back goes: none, fifo:PATH, fifo+yi:PATH, raptor, rtsp, oss:DEVICE, exec:COMMAND.",
     ),
     key(
         "speaker.rate_hz",

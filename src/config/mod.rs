@@ -334,7 +334,9 @@ impl Config {
                     | VideoSource::Fifo(_)
                     | VideoSource::File(_)
                     | VideoSource::Raptor(_)
-                    | VideoSource::Rtsp(_),
+                    | VideoSource::Rtsp(_)
+                    | VideoSource::YiFifo(_)
+                    | VideoSource::Yi(..),
                 ) => {}
             }
         }

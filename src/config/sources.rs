@@ -1,6 +1,7 @@
 //! Where things come from and go to: sources, sinks, pins and commands of the configuration.
 
 use super::values::{Text, must_be, path};
+use crate::wire::yi::{Kind, Layout};
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -126,6 +127,10 @@ pub enum VideoSource {
     Raptor(RaptorStream),
     /// An RTSP server.
     Rtsp(Url),
+    /// A FIFO of the firmware yi-hack.
+    YiFifo(PathBuf),
+    /// The frame buffer of a Yi camera's own program.
+    Yi(Layout, Kind),
 }
 
 /// The path behind `prefix`, when the text begins so.
@@ -133,9 +138,14 @@ fn path_after(text: &str, prefix: &str) -> Option<PathBuf> {
     text.strip_prefix(prefix).and_then(|rest| path(rest).ok())
 }
 
+fn yi(text: &str) -> Option<VideoSource> {
+    let rest = text.strip_prefix("yi:")?;
+    let (model, kind) = rest.strip_suffix(":low").map_or((rest, Kind::High), |model| (model, Kind::Low));
+    Some(VideoSource::Yi(Layout::of(model)?, kind))
+}
+
 impl Text for VideoSource {
-    const EXPECTED: &'static str =
-        "a source: demo, fifo:PATH, file:PATH, v4l2:DEVICE, raptor:main, raptor:sub, rtsp://127.0.0.1…";
+    const EXPECTED: &'static str = "a source: demo, fifo:PATH, fifo+yi:PATH, yi:MODEL[:low], file:PATH, v4l2:DEVICE, raptor:main, raptor:sub, rtsp://127.0.0.1…";
     fn parse(text: &str) -> Result<Self, String> {
         let found = match text {
             "demo" => Some(VideoSource::Demo),
@@ -144,6 +154,8 @@ impl Text for VideoSource {
             _ => path_after(text, "fifo:")
                 .map(VideoSource::Fifo)
                 .or_else(|| path_after(text, "file:").map(VideoSource::File))
+                .or_else(|| path_after(text, "fifo+yi:").map(VideoSource::YiFifo))
+                .or_else(|| yi(text))
                 .or_else(|| path_after(text, "v4l2:").map(VideoSource::V4l2))
                 .or_else(|| url(text, &["rtsp://"]).filter(|url| url.server().is_some()).map(VideoSource::Rtsp)),
         };
@@ -161,6 +173,10 @@ impl fmt::Display for VideoSource {
             VideoSource::Raptor(RaptorStream::Main) => f.write_str("raptor:main"),
             VideoSource::Raptor(RaptorStream::Sub) => f.write_str("raptor:sub"),
             VideoSource::Rtsp(url) => url.fmt(f),
+            VideoSource::YiFifo(path) => write!(f, "fifo+yi:{}", path.display()),
+            VideoSource::Yi(layout, kind) => {
+                write!(f, "yi:{}{}", layout.model, if *kind == Kind::Low { ":low" } else { "" })
+            }
         }
     }
 }
@@ -249,6 +265,8 @@ pub enum SpeakerSink {
     None,
     /// A FIFO.
     Fifo(PathBuf),
+    /// A FIFO that Yi's own program reads.
+    YiFifo(PathBuf),
     /// The firmware's streamer.
     Raptor,
     /// The back channel of the video source.
@@ -260,7 +278,7 @@ pub enum SpeakerSink {
 }
 
 impl Text for SpeakerSink {
-    const EXPECTED: &'static str = "a sink: none, fifo:PATH, raptor, rtsp, oss:DEVICE, exec:COMMAND";
+    const EXPECTED: &'static str = "a sink: none, fifo:PATH, fifo+yi:PATH, raptor, rtsp, oss:DEVICE, exec:COMMAND";
     fn parse(text: &str) -> Result<Self, String> {
         match text {
             "none" => Some(SpeakerSink::None),
@@ -268,6 +286,7 @@ impl Text for SpeakerSink {
             "rtsp" => Some(SpeakerSink::Rtsp),
             _ => path_after(text, "fifo:")
                 .map(SpeakerSink::Fifo)
+                .or_else(|| path_after(text, "fifo+yi:").map(SpeakerSink::YiFifo))
                 .or_else(|| path_after(text, "oss:").map(SpeakerSink::Oss))
                 .or_else(|| command_after(text, "exec:").map(SpeakerSink::Exec)),
         }
@@ -421,14 +440,28 @@ mod tests {
 
     #[test]
     fn sources_are_recognised() {
-        for text in
-            ["demo", "fifo:/tmp/v", "file:a b", "v4l2:/dev/video0", "raptor:main", "raptor:sub", "rtsp://1.2.3.4/x"]
-        {
+        for text in [
+            "demo",
+            "fifo:/tmp/v",
+            "file:a b",
+            "v4l2:/dev/video0",
+            "raptor:main",
+            "raptor:sub",
+            "rtsp://1.2.3.4/x",
+            "fifo+yi:/tmp/h264_high_fifo",
+            "yi:y20ga",
+            "yi:y623:low",
+        ] {
             assert_eq!(VideoSource::parse(text).expect(text).to_string(), text);
         }
         for text in [
             "",
             "Demo",
+            "fifo+yi:",
+            "yi:",
+            "yi:low",
+            "yi:y20",
+            "yi:y20ga:high",
             "fifo:",
             "/tmp/v",
             "raptor:",

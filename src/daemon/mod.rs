@@ -18,7 +18,7 @@ mod sound;
 mod states;
 mod streams;
 
-use crate::config::{AudioSource, Config, MotionMode, VideoSource};
+use crate::config::{AudioSource, Config, MotionMode, SpeakerSink, VideoSource};
 use crate::control::{qr, server, socket};
 use crate::hds::{Disconnect, FRAME_BYTES, Prepared, Slot};
 use crate::io::command::Commands;
@@ -31,7 +31,7 @@ use crate::mdns::Responder;
 use crate::media::{Budget, Prebuffer};
 use crate::motion::{Mode, Sensor};
 use crate::source::file::{self, Format};
-use crate::source::{demo, fifo, raptor, rtsp};
+use crate::source::{demo, fifo, raptor, rtsp, yi};
 use crate::store::Store;
 use crate::sys;
 use crate::time::{Duration, earliest};
@@ -321,11 +321,20 @@ fn start_sources(shared: &Rc<Shared>, budget: Budget) {
     let config = &shared.config;
     let Some(video) = config.video.source.clone() else { return };
     let audio = config.audio.source.clone();
-    if let AudioSource::Fifo(path) = &audio {
-        shared.executor.spawn(play_sound(path.clone(), shared.clone(), Feed::new(shared.clone(), budget)));
+    let sound = match (&audio, &video) {
+        (AudioSource::Fifo(path), _) => Some(Heard::At(path.clone())),
+        (AudioSource::Auto, VideoSource::YiFifo(video)) => Some(Heard::Beside(video.clone())),
+        _ => None,
+    };
+    let has_own_sound = sound.is_some();
+    if let Some(sound) = sound {
+        shared.executor.spawn(play_sound(sound, shared.clone(), Feed::new(shared.clone(), budget)));
+    }
+    if let SpeakerSink::YiFifo(path) = &config.speaker.sink {
+        yi::request(path);
     }
     let feed = Feed::new(shared.clone(), budget);
-    let feed = if matches!(audio, AudioSource::Fifo(_)) { feed.without_sound() } else { feed };
+    let feed = if has_own_sound { feed.without_sound() } else { feed };
     shared.executor.spawn(play("video.source", video, audio, feed));
     if let (Some(video), Some(budget)) = (config.video.live_source.clone(), memory::live_budget(config)) {
         let feed = Feed::live(shared.clone(), budget);
@@ -333,9 +342,19 @@ fn start_sources(shared: &Rc<Shared>, budget: Budget) {
     }
 }
 
+/// The FIFO of the sound.
+enum Heard {
+    At(PathBuf),
+    /// The one that belongs to this FIFO with video.
+    Beside(PathBuf),
+}
+
 /// Plays a FIFO with sound for ever.
-async fn play_sound(path: PathBuf, shared: Rc<Shared>, mut feed: Feed) {
-    let format = feed.sound_format();
+async fn play_sound(sound: Heard, shared: Rc<Shared>, mut feed: Feed) {
+    let (path, format) = match sound {
+        Heard::At(path) => (path, feed.sound_format()),
+        Heard::Beside(video) => yi::sound_beside(&video, shared.config.audio.rate_hz).await,
+    };
     let heard = || live::is_anybody_listening(&shared);
     let play = async || match format {
         Format::Adts => fifo::audio(&path, &shared.media_changed, heard, &mut feed).await,
@@ -364,6 +383,11 @@ async fn play(key: &'static str, video: VideoSource, audio: AudioSource, mut fee
             raptor::play(&root, *stream, sound, bytes, &mut feed).await
         }
         VideoSource::Rtsp(url) => rtsp::play(url, audio == AudioSource::Auto, bytes, &mut feed).await,
+        VideoSource::YiFifo(path) => yi::video(path, bytes, &mut feed).await,
+        VideoSource::Yi(layout, kind) => {
+            let (root, sound) = (feed.root(), audio == AudioSource::Auto);
+            yi::play(&root, *layout, *kind, sound, bytes, &mut feed).await
+        }
         // Refused when the configuration is checked.
         VideoSource::V4l2(_) => std::io::ErrorKind::Unsupported.into(),
     };

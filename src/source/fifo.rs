@@ -27,15 +27,13 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// Reads Annex B H.264 for ever. Ends only when the path leads to something that is no FIFO.
 pub async fn video(path: &Path, access_unit_bytes: usize, sink: &mut impl Sink) -> io::Error {
-    let assembler = annexb::Assembler::new(access_unit_bytes);
-    read(path, Track::Video, Pictures { assembler, told: Default::default() }, &AtOnce, sink).await
+    read(path, Track::Video, Pictures::new(access_unit_bytes), &AtOnce, sink).await
 }
 
 /// Reads ADTS AAC for ever, as [`video`]. To wake up is what costs most, so sound waits for `pictures` to
 /// fire; while somebody `is_awaiting` it, or no pictures come, it is read at once.
 pub async fn audio(path: &Path, pictures: &Signal, is_awaiting: impl Fn() -> bool, sink: &mut impl Sink) -> io::Error {
-    let sound = Sound { assembler: adts::Assembler::default(), told: 0 };
-    read(path, Track::Audio, sound, &InStep::new(pictures, is_awaiting), sink).await
+    read(path, Track::Audio, Sound::default(), &InStep::new(pictures, is_awaiting), sink).await
 }
 
 /// Reads S16LE of one channel at `rate_hz` for ever, as [`video`]: only live views have a use for it.
@@ -44,7 +42,7 @@ pub async fn pcm(path: &Path, rate_hz: u32, sink: &mut impl Sink) -> io::Error {
 }
 
 /// What makes media out of the bytes.
-trait Stream {
+pub(super) trait Stream {
     fn receive_buffer(&mut self) -> &mut [u8];
     fn received(&mut self, n: usize, now: Instant, sink: &mut impl Sink, troubles: &mut Troubles);
     fn paused(&mut self, sink: &mut impl Sink);
@@ -167,9 +165,9 @@ fn open(path: &Path) -> io::Result<Fd<File>> {
     Fd::new(file)
 }
 
-/// Whether the FIFO was unlinked or made anew since it was opened.
-fn is_replaced(fd: &Fd<File>, path: &Path) -> bool {
-    match (fd.get().metadata(), std::fs::metadata(path)) {
+/// Whether what the path leads to was unlinked or made anew since it was opened.
+pub(super) fn is_replaced(held: &File, path: &Path) -> bool {
+    match (held.metadata(), std::fs::metadata(path)) {
         (Ok(held), Ok(there)) => (held.dev(), held.ino()) != (there.dev(), there.ino()),
         _ => true,
     }
@@ -185,7 +183,7 @@ async fn wait_for_writer(fd: &Fd<File>, path: &Path) -> bool {
         });
         match readable.await {
             Some(result) => return result.is_ok(),
-            None if is_replaced(fd, path) => return false,
+            None if is_replaced(fd.get(), path) => return false,
             None => {}
         }
     }
@@ -226,7 +224,7 @@ async fn read_until_gone(
             }
             Read::Silence => {
                 troubles.report(Trouble::Stalled, sink);
-                if is_replaced(fd, path) {
+                if is_replaced(fd.get(), path) {
                     return;
                 }
             }
@@ -235,9 +233,15 @@ async fn read_until_gone(
     }
 }
 
-struct Pictures {
+pub(super) struct Pictures {
     assembler: annexb::Assembler,
     told: annexb::AnnexBCounters,
+}
+
+impl Pictures {
+    pub(super) fn new(access_unit_bytes: usize) -> Self {
+        Pictures { assembler: annexb::Assembler::new(access_unit_bytes), told: Default::default() }
+    }
 }
 
 impl Stream for Pictures {
@@ -276,7 +280,8 @@ impl Stream for Pictures {
     }
 }
 
-struct Sound {
+#[derive(Default)]
+pub(super) struct Sound {
     assembler: adts::Assembler,
     told: u32,
 }

@@ -8,6 +8,7 @@ pub mod raptor;
 pub mod rtsp;
 pub mod snapshot;
 pub mod speaker;
+pub mod yi;
 
 use crate::time::Instant;
 use crate::wire::h264::AnnexB;
@@ -76,7 +77,9 @@ impl Trouble {
             (Trouble::Torn, _) => "a picture broke off; waiting for the next key frame",
             (Trouble::Oversized, _) => "a picture is too large; raise memory_kb or lower the bitrate",
             (Trouble::Overrun, _) => "too slow: pictures were lost; waiting for the next key frame",
-            (Trouble::H265, _) => "H.265, and HomeKit takes H.264 only: set the encoder to H.264, or name another stream",
+            (Trouble::H265, _) => {
+                "H.265, and HomeKit takes H.264 only: set the encoder to H.264, or name another stream"
+            }
         }
     }
 }

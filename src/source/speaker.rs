@@ -75,7 +75,7 @@ impl Speaker {
     /// Nobody talks any more: others may have the device, and the command sees the end of its input. A FIFO stays
     /// open: its reader waits for what comes next.
     pub fn rest(&mut self) {
-        if !matches!(self.sink, SpeakerSink::Fifo(_)) {
+        if !matches!(self.sink, SpeakerSink::Fifo(_) | SpeakerSink::YiFifo(_)) {
             self.open = None;
         }
         self.retry_at = Instant::ZERO;
@@ -93,7 +93,7 @@ impl Speaker {
 
     fn open(&self) -> Result<Open> {
         match &self.sink {
-            SpeakerSink::Fifo(path) => writable(path).map(Open::File),
+            SpeakerSink::Fifo(path) | SpeakerSink::YiFifo(path) => writable(path).map(Open::File),
             SpeakerSink::Oss(path) => {
                 let device = writable(path)?;
                 dsp::configure(&device, self.rate_hz)?;

@@ -1,7 +1,7 @@
 //! `raptor:main` and `raptor:sub`: the streamer Raptor (RSS), Thingino's own, through its rings in shared memory. It
 //! costs one copy of each frame and no protocol.
 
-mod clock;
+pub(super) mod clock;
 mod jpeg;
 mod ring;
 mod sound;

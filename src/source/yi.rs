@@ -1,0 +1,301 @@
+//! The cameras of Yi and their kin, as the yi-hack firmwares leave them: FIFOs on those with MStar processors
+//! (`fifo+yi:PATH`), the vendor's own frame buffer on those with Allwinner's (`yi:MODEL`).
+
+use super::fifo::{self, Pictures, Sound, Stream};
+use super::file::Format;
+use super::raptor::clock::Clock;
+use super::{Sink, Track, Trouble, Troubles};
+use crate::io::runtime::{now, sleep_until, yield_now};
+use crate::time::Duration;
+use crate::wire::yi::{CONTROL_BYTES, Control, Frame, HEADER_MAX, Kind, Layout};
+use std::fs::File;
+use std::io::{Error, ErrorKind, Result};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// Between two attempts to open.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Nobody says when a frame is there: the buffer is looked at this often.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// While the writer holds its lock, which it does for a copy.
+const LOCKED: Duration = Duration::from_millis(2);
+
+/// Looks at a locked buffer before it is read all the same: the programs that are known to work never asked.
+const LOCKED_MAX: u8 = 5;
+
+/// Nothing for so long is worth a word, and a look whether the path still leads to this buffer.
+const STALL: Duration = Duration::from_secs(2);
+
+/// Reads a FIFO of the firmware's `h264grabber`, as [`fifo::video`]. Ends when the camera says that the stream is
+/// H.265: that is beyond the reach of the grabber.
+pub async fn video(path: &Path, access_unit_bytes: usize, sink: &mut impl Sink) -> Error {
+    match codec(path) {
+        Ok(()) => fifo::video(path, access_unit_bytes, sink).await,
+        Err(error) => error,
+    }
+}
+
+/// What the firmware says of the stream, when it says anything: `highres` or `lowres` beside the FIFO.
+fn codec(path: &Path) -> Result<()> {
+    let is_low = path.file_name().is_some_and(|name| name.as_encoded_bytes().windows(3).any(|part| part == b"low"));
+    let said = std::fs::read(path.with_file_name(if is_low { "lowres" } else { "highres" }));
+    if !said.is_ok_and(|said| said.starts_with(b"h265")) {
+        return Ok(());
+    }
+    let advice = if is_low { "set it to H.264" } else { "use the small stream, h264_low_fifo" };
+    Err(Error::new(ErrorKind::Unsupported, format!("{} is H.265, HomeKit takes H.264 only: {advice}", path.display())))
+}
+
+/// The sound that belongs to a FIFO with video, once there is some: AAC, which recordings want, before PCM.
+pub async fn sound_beside(video: &Path, rate_hz: u32) -> (PathBuf, Format) {
+    let (aac, pcm) = (video.with_file_name("aac_audio_fifo"), video.with_file_name("audio_fifo"));
+    request(&pcm);
+    loop {
+        if aac.exists() {
+            return (aac, Format::Adts);
+        }
+        if pcm.exists() {
+            return (pcm, Format::Pcm { rate_hz });
+        }
+        sleep_until(now() + RETRY).await;
+    }
+}
+
+/// Asks the vendor's program to serve a FIFO. It looks when it starts.
+pub fn request(fifo: &Path) {
+    let mut path = fifo.as_os_str().to_owned();
+    path.push(".requested");
+    if let Err(error) = File::options().create(true).append(true).open(&path) {
+        log::warn!("{}: {error}", Path::new(&path).display());
+    }
+}
+
+/// Reads a stream of the frame buffer for ever, and the sound if it is wanted.
+pub async fn play(
+    root: &Path,
+    layout: Layout,
+    picture: Kind,
+    with_sound: bool,
+    access_unit_bytes: usize,
+    sink: &mut impl Sink,
+) -> Error {
+    let path = root.join("dev/shm/fshare_frame_buf");
+    let mut pictures = Taking::new(Track::Video, layout, Pictures::new(access_unit_bytes));
+    let mut sound = with_sound.then(|| Taking::new(Track::Audio, layout, Sound::default()));
+    loop {
+        match Buffer::open(&path, layout) {
+            Ok(mut buffer) => {
+                let mut stalled_at = now() + STALL;
+                loop {
+                    let found = buffer.poll();
+                    let taken = match &found {
+                        Found::Frame(place) if place.frame.kind == picture => {
+                            stalled_at = now() + STALL;
+                            pictures.take(&buffer, place, sink)
+                        }
+                        Found::Frame(place) if place.frame.kind == Kind::Sound => {
+                            sound.as_mut().is_none_or(|sound| sound.take(&buffer, place, sink))
+                        }
+                        Found::Frame(_) | Found::Nothing | Found::Locked => true,
+                        Found::Lost => false,
+                    };
+                    if !taken {
+                        buffer.next = None;
+                        pictures.stream.reset();
+                        pictures.troubles.report(Trouble::Overrun, sink);
+                    }
+                    match found {
+                        Found::Frame(place) if taken => {
+                            buffer.next = Some(place.next);
+                            yield_now().await;
+                            continue;
+                        }
+                        Found::Locked => sleep_until(now() + LOCKED).await,
+                        _ => sleep_until(now() + LOOK).await,
+                    }
+                    if now() >= stalled_at {
+                        pictures.stream.paused(sink);
+                        pictures.troubles.report(Trouble::Stalled, sink);
+                        if fifo::is_replaced(&buffer.file, &path) {
+                            break;
+                        }
+                        stalled_at = now() + STALL;
+                    }
+                }
+                pictures.stream.reset();
+                pictures.troubles.report(Trouble::WriterGone, sink);
+            }
+            Err(_) => pictures.troubles.report(Trouble::Missing, sink),
+        }
+        sleep_until(now() + RETRY).await;
+    }
+}
+
+/// A stream of the buffer.
+struct Taking<S> {
+    stream: S,
+    clock: Clock,
+    troubles: Troubles,
+}
+
+impl<S: Stream> Taking<S> {
+    fn new(track: Track, layout: Layout, stream: S) -> Self {
+        Taking { stream, clock: Clock::default(), troubles: Troubles::new(track, ["yi:", layout.model].concat()) }
+    }
+
+    /// Takes a frame. `false` when it was written over meanwhile.
+    fn take(&mut self, buffer: &Buffer, place: &Place, sink: &mut impl Sink) -> bool {
+        let frame = &place.frame;
+        if frame.is_h265 {
+            self.troubles.report(Trouble::H265, sink);
+            return true;
+        }
+        let arrival = self.clock.arrival(i64::from(frame.time_ms) * 1000, now());
+        let mut done = frame.skip;
+        while done < frame.total {
+            let room = self.stream.receive_buffer();
+            let piece = room.len().min((frame.total - done) as usize);
+            let Some(room) = room.get_mut(..piece) else { return false };
+            if !buffer.copy(place, done, room) {
+                return false;
+            }
+            self.stream.received(piece, arrival, sink, &mut self.troubles);
+            done += piece as u32;
+        }
+        true
+    }
+}
+
+/// A frame, and where it is.
+struct Place {
+    at: u32,
+    /// Where the one behind it is.
+    next: u32,
+    frame: Frame,
+    /// As it was when the frame was found.
+    header: [u8; HEADER_MAX],
+}
+
+enum Found {
+    Frame(Place),
+    Nothing,
+    /// The writer is at it.
+    Locked,
+    /// What was to come next was written over.
+    Lost,
+}
+
+/// The frame buffer. It is read by pread(2), without the writer's lock, and looked at again after each copy: a reader
+/// that took the lock and died would stop the camera.
+struct Buffer {
+    file: File,
+    layout: Layout,
+    file_bytes: u32,
+    /// Where the next frame will be; the newest is waited for when it is not known.
+    next: Option<u32>,
+    locked: u8,
+}
+
+impl Buffer {
+    fn open(path: &Path, layout: Layout) -> Result<Self> {
+        let file = File::open(path)?;
+        let file_bytes = u32::try_from(file.metadata()?.len()).map_err(|_| ErrorKind::InvalidData)?;
+        Ok(Buffer { file, layout, file_bytes, next: None, locked: 0 })
+    }
+
+    fn control(&self) -> Option<Control> {
+        let mut bytes = [0; CONTROL_BYTES];
+        self.file.read_exact_at(&mut bytes, 0).ok()?;
+        Control::parse(&bytes, self.layout, self.file_bytes).ok()
+    }
+
+    /// Copies what is `out.len()` long and lies at `at`, across the end of the buffer if need be.
+    fn read(&self, control: &Control, at: u32, out: &mut [u8]) -> bool {
+        let (head, tail) = out.split_at_mut(control.in_one_piece(at, out.len() as u32) as usize);
+        let frames_at = self.layout.frames_at();
+        self.file.read_exact_at(head, u64::from(frames_at) + u64::from(at)).is_ok()
+            && self.file.read_exact_at(tail, frames_at.into()).is_ok()
+    }
+
+    fn frame(&self, control: &Control, at: u32) -> Option<Place> {
+        let mut header = [0; HEADER_MAX];
+        let bytes = header.get_mut(..self.layout.header_bytes())?;
+        if !self.read(control, at, bytes) {
+            return None;
+        }
+        let frame = Frame::parse(bytes, self.layout).ok()?;
+        Some(Place { at, next: control.behind(at, frame.total), frame, header })
+    }
+
+    /// Looks for the next frame. The newest of all is left until another follows it: it may not be whole.
+    fn poll(&mut self) -> Found {
+        let Some(control) = self.control() else { return Found::Nothing };
+        self.locked = if control.locked { self.locked + 1 } else { 0 };
+        if (1..=LOCKED_MAX).contains(&self.locked) {
+            return Found::Locked;
+        }
+        self.locked = 0;
+        let at = *self.next.get_or_insert(control.end);
+        match control.available(at) {
+            None => Found::Lost,
+            Some(0) => Found::Nothing,
+            Some(available) => match self.frame(&control, at) {
+                Some(place) if place.frame.total < available => Found::Frame(place),
+                Some(place) if place.frame.total == available => Found::Nothing,
+                _ => Found::Lost,
+            },
+        }
+    }
+
+    /// Its header once nobody writes it.
+    fn settled(&self) -> Option<Control> {
+        (0..100).find_map(|_| self.control())
+    }
+
+    /// Copies a part of the frame that was found. `false` when the writer has come round meanwhile.
+    fn copy(&self, place: &Place, from: u32, out: &mut [u8]) -> bool {
+        let Some(control) = self.settled() else { return false };
+        if !self.read(&control, control.behind(place.at, from), out) {
+            return false;
+        }
+        let Some(control) = self.settled() else { return false };
+        let is_there = control.available(place.at).is_some_and(|available| available >= place.frame.total);
+        is_there && self.frame(&control, place.at).is_some_and(|again| again.header == place.header)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::runtime::Executor;
+
+    #[test]
+    fn the_camera_says_what_its_streams_are() {
+        let folder = std::env::temp_dir().join(format!("hksvd-yi-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let says = |name: &str, what: &str| std::fs::write(folder.join(name), what).unwrap();
+        let codec = |name: &str| codec(&folder.join(name)).map_err(|error| error.to_string());
+        assert_eq!(codec("h264_high_fifo"), Ok(()), "nothing is known");
+        says("highres", "h265\n");
+        says("lowres", "h264\n");
+        let refused = codec("h264_high_fifo").unwrap_err();
+        assert!(
+            refused.ends_with("is H.265, HomeKit takes H.264 only: use the small stream, h264_low_fifo"),
+            "{refused}"
+        );
+        assert_eq!(codec("h264_low_fifo"), Ok(()));
+        says("lowres", "h265");
+        assert!(codec("h264_low_fifo").unwrap_err().ends_with("set it to H.264"));
+
+        // PCM is asked for and taken when there is no AAC.
+        let sound = || Executor::default().block_on(sound_beside(&folder.join("h264_high_fifo"), 8_000));
+        says("audio_fifo", "");
+        assert_eq!(sound(), (folder.join("audio_fifo"), Format::Pcm { rate_hz: 8_000 }));
+        assert!(folder.join("audio_fifo.requested").exists());
+        says("aac_audio_fifo", "");
+        assert_eq!(sound(), (folder.join("aac_audio_fifo"), Format::Adts));
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}
