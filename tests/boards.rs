@@ -1,4 +1,4 @@
-//! The presets of `board/`: the program accepts each, the table beside them has each.
+//! The presets of `board/`: the program accepts each, the table beside them has each, and a camera is told its own.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -61,4 +61,19 @@ fn the_table_agrees() {
         assert_eq!(preset["led"].is_object(), light != "-", "{row}");
         assert_eq!(preset["doorbell"].is_object(), button == "`KEY_1`", "{row}");
     }
+}
+
+#[test]
+fn check_names_the_preset_of_the_camera() {
+    let root = std::env::temp_dir().join(format!("hksvd-boards-{}", std::process::id()));
+    std::fs::create_dir_all(root.join("etc")).expect("folder");
+    let config = root.join("hksvd.json");
+    std::fs::write(&config, format!("{{\"state_dir\":{root:?}}}")).expect("written");
+    std::fs::write(root.join("etc/os-release"), "ID=thingino\nIMAGE_ID=galayou_g2_t23n_sc2336_atbm6012bx\n")
+        .expect("written");
+    let said = check(&root, &["--config", config.to_str().expect("UTF-8")]);
+    std::fs::remove_dir_all(&root).expect("removed");
+    let out = String::from_utf8(said.stdout).expect("UTF-8");
+    let wanted = "this camera is galayou_g2_t23n_sc2336_atbm6012bx: board/galayou_g2_t23n_sc2336_atbm6012bx.json fits";
+    assert!(out.lines().any(|line| line.ends_with(wanted)), "{out}");
 }

@@ -70,7 +70,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 
 /// Looks at everything that the configuration needs of this camera.
 pub fn camera(config: &Config) -> Vec<Finding> {
-    let mut findings = Vec::new();
+    let mut findings: Vec<Finding> = super::board::preset().map(fine).into_iter().collect();
     findings.push(match &config.video.source {
         None => missing("video.source: not set, and looking for the camera's own stream comes later: name one"),
         Some(VideoSource::Fifo(path) | VideoSource::YiFifo(path)) => fifo("video.source", path),

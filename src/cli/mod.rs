@@ -1,6 +1,7 @@
 //! The verbs of the command line.
 
 pub mod args;
+mod board;
 mod calls;
 pub mod check;
 mod client;
