@@ -18,3 +18,4 @@ pub mod spawn;
 pub mod tcp;
 #[cfg(all(panic = "abort", target_arch = "mips"))]
 mod unwind;
+pub mod v4l2;
