@@ -144,6 +144,13 @@ fn yi(text: &str) -> Option<VideoSource> {
     Some(VideoSource::Yi(Layout::of(model)?, kind))
 }
 
+impl VideoSource {
+    /// An RTSP server on this machine or at an IPv4 address.
+    pub fn rtsp(address: &str) -> Option<Self> {
+        url(address, &["rtsp://"]).filter(|url| url.server().is_some()).map(VideoSource::Rtsp)
+    }
+}
+
 impl Text for VideoSource {
     const EXPECTED: &'static str = "a source: demo, fifo:PATH, fifo+yi:PATH, yi:MODEL[:low], file:PATH, v4l2:DEVICE, raptor:main, raptor:sub, rtsp://127.0.0.1…";
     fn parse(text: &str) -> Result<Self, String> {
@@ -157,7 +164,7 @@ impl Text for VideoSource {
                 .or_else(|| path_after(text, "fifo+yi:").map(VideoSource::YiFifo))
                 .or_else(|| yi(text))
                 .or_else(|| path_after(text, "v4l2:").map(VideoSource::V4l2))
-                .or_else(|| url(text, &["rtsp://"]).filter(|url| url.server().is_some()).map(VideoSource::Rtsp)),
+                .or_else(|| VideoSource::rtsp(text)),
         };
         found.ok_or_else(|| must_be(Self::EXPECTED))
     }
@@ -192,6 +199,17 @@ pub enum AudioSource {
     Fifo(PathBuf),
     /// A file, in real time and looped.
     File(PathBuf),
+}
+
+impl fmt::Display for AudioSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AudioSource::Auto => f.write_str("auto"),
+            AudioSource::None => f.write_str("none"),
+            AudioSource::Fifo(path) => write!(f, "fifo:{}", path.display()),
+            AudioSource::File(path) => write!(f, "file:{}", path.display()),
+        }
+    }
 }
 
 impl Text for AudioSource {

@@ -4,8 +4,10 @@
 pub mod demo;
 pub mod fifo;
 pub mod file;
+pub mod find;
 pub mod raptor;
 pub mod rtsp;
+pub mod settings;
 pub mod snapshot;
 pub mod speaker;
 pub mod yi;

@@ -37,6 +37,15 @@ fn name(stream: RaptorStream) -> &'static str {
     }
 }
 
+/// What a stream is.
+///
+/// # Errors
+/// `NotFound` when its ring is not there (yet), `Unsupported` when it has another version.
+pub fn codec(root: &Path, stream: RaptorStream) -> std::io::Result<Codec> {
+    let path = ring::folder(root).join(["rss_ring_", name(stream)].concat());
+    ring::open_file(&path).map(|(_, header)| header.codec)
+}
+
 /// Asks the encoder of a stream for a key frame.
 pub fn request_key_frame(root: &Path, stream: RaptorStream) {
     let path = ring::folder(root).join(["rss_ring_", name(stream)].concat());

@@ -60,11 +60,7 @@ pub fn open_file(path: &Path) -> Result<(File, Header)> {
         Refused::NotReady => Error::from(ErrorKind::NotFound),
         Refused::Version(version) => Error::new(
             ErrorKind::Unsupported,
-            format!(
-                "{} has version {version}, this hksvd reads version {}; use the streamer's rtsp:// address",
-                path.display(),
-                raptor::VERSION
-            ),
+            format!("{} has version {version}, this hksvd reads version {}", path.display(), raptor::VERSION),
         ),
         Refused::Malformed(why) => Error::new(ErrorKind::InvalidData, format!("{}: {why}", path.display())),
     })?;
