@@ -115,13 +115,8 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
     if let Some(problem) = unbuilt.first() {
         return Err(Failure::config(problem.to_string()));
     }
-    match config.video.source {
-        None => {
-            let text = "video.source is not set, and looking for the camera's own stream comes with a later version";
-            return Err(Failure::run(format!("{}: {text}: name a source", path.display())));
-        }
-        Some(VideoSource::Demo) => has_clip()?,
-        Some(_) => {}
+    if config.video.source == Some(VideoSource::Demo) {
+        has_clip()?;
     }
     if let Some(finding) = check::memory(config.memory_kb).filter(|finding| finding.level == check::Level::Missing) {
         return Err(Failure::run(format!("{}: {}", path.display(), finding.text)));

@@ -76,7 +76,7 @@ impl Daemon for Control {
             resyncs: figures.resyncs,
             motion: self.motion(),
             source: status::Source {
-                spec: shared.config.video.source.as_ref().map(|s| s.to_string()).unwrap_or_default(),
+                spec: shared.playing.borrow()[0].as_ref().map(|s| s.to_string()).unwrap_or_default(),
                 state: match figures.last_picture {
                     None => "waiting",
                     Some(t) if now() - t > feed::STALLED => "stalled",

@@ -160,7 +160,7 @@ impl LiveView {
 
     /// An encoder that makes key frames when it is asked makes one for everybody who begins.
     fn begin(&self, video: &VideoChoice) -> Begin {
-        let asks = states::asks_for_key_frames(&self.shared.config);
+        let asks = states::asks_for_key_frames(&self.shared);
         if asks || video.is_remote() { Begin::FreshKey } else { Begin::FromPrebuffer }
     }
 

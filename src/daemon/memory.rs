@@ -19,9 +19,16 @@ pub fn budget(config: &Config) -> Budget {
 /// Largest access unit of the small stream, in bytes.
 const LIVE_ACCESS_UNIT: usize = 64 * 1024;
 
+/// Whether there is a small stream, or may be one: what is found by itself mostly has one.
+fn is_small_wanted(config: &Config) -> bool {
+    config.video.live_source.is_some() || config.video.source.is_none()
+}
+
 /// The sizes for `video.live_source`, when there is one: a GOP of a small stream.
 pub fn live_budget(config: &Config) -> Option<Budget> {
-    config.video.live_source.as_ref()?;
+    if !is_small_wanted(config) {
+        return None;
+    }
     let bytes = live_kb(config, config.memory_kb) as usize * 1024;
     let video_bytes = bytes.saturating_sub(LIVE_ACCESS_UNIT + Budget::INDEX_BYTES).max(32 * 1024);
     Some(Budget { video_bytes, audio_bytes: 0, access_unit_bytes: LIVE_ACCESS_UNIT })
@@ -29,7 +36,7 @@ pub fn live_budget(config: &Config) -> Option<Budget> {
 
 /// What of `memory_kb` goes to `video.live_source`.
 fn live_kb(config: &Config, memory_kb: u32) -> u32 {
-    if config.video.live_source.is_some() { (memory_kb / 8).min(384) } else { 0 }
+    if is_small_wanted(config) { (memory_kb / 8).min(384) } else { 0 }
 }
 
 fn divided(config: &Config, memory_kb: u32) -> Budget {
@@ -43,21 +50,26 @@ fn divided(config: &Config, memory_kb: u32) -> Budget {
     Budget::from_memory(memory_kb, VIDEO_KBPS, audio_kbps)
 }
 
-/// What a person should know when the rings are too small for video of this bitrate.
-pub fn shortage(config: &Config, video_kbps: u32) -> Option<String> {
-    let seconds = budget(config).seconds_held(video_kbps);
-    if seconds >= WANTED_S {
-        return None;
-    }
+/// The least `memory_kb` that is enough for video of this bitrate, when any is.
+pub fn least(config: &Config, video_kbps: u32) -> Option<u32> {
     let is_enough = |memory_kb| divided(config, memory_kb).seconds_held(video_kbps) >= WANTED_S;
     let (mut least, mut most) = keys::MEMORY_KB;
     while least < most {
         let middle = least.midpoint(most);
         (least, most) = if is_enough(middle) { (least, middle) } else { (middle + 1, most) };
     }
-    let advice = match is_enough(least) {
-        true => format!("set it to {least} or lower the bitrate"),
-        false => "lower the bitrate".into(),
+    is_enough(least).then_some(least)
+}
+
+/// What a person should know when the rings are too small for video of this bitrate.
+pub fn shortage(config: &Config, video_kbps: u32) -> Option<String> {
+    let seconds = budget(config).seconds_held(video_kbps);
+    if seconds >= WANTED_S {
+        return None;
+    }
+    let advice = match least(config, video_kbps) {
+        Some(least) => format!("set it to {least} or lower the bitrate"),
+        None => "lower the bitrate".into(),
     };
     Some(format!("memory_kb holds {seconds} s at {video_kbps} kbit/s, recordings want {WANTED_S} s: {advice}"))
 }

@@ -9,9 +9,10 @@ mod control;
 mod controllers;
 mod effects;
 mod feed;
+mod finding;
 mod live;
 mod load;
-mod memory;
+pub mod memory;
 mod picture;
 mod shared;
 mod sound;
@@ -31,7 +32,7 @@ use crate::mdns::Responder;
 use crate::media::{Budget, Prebuffer};
 use crate::motion::{Mode, Sensor};
 use crate::source::file::{self, Format};
-use crate::source::{demo, fifo, raptor, rtsp, yi};
+use crate::source::{Sink, demo, fifo, find, raptor, rtsp, yi};
 use crate::store::Store;
 use crate::sys;
 use crate::time::{Duration, earliest};
@@ -117,7 +118,7 @@ async fn serve(options: Options, executor: Executor, signals: Fd<std::fs::File>)
         (budget.video_bytes + budget.audio_bytes) / 1024,
         budget.seconds_held(VIDEO_KBPS)
     );
-    if let Some(shortage) = memory::shortage(&config, VIDEO_KBPS) {
+    if let Some(shortage) = memory::shortage(&config, VIDEO_KBPS).filter(|_| config.video.source.is_some()) {
         log::warn!("{shortage} (assumed until it is measured)");
     }
     let mut seed = [0; 4];
@@ -172,7 +173,8 @@ async fn serve(options: Options, executor: Executor, signals: Fd<std::fs::File>)
         commands: Commands::new(executor.clone()).map_err(|e| format!("/dev/null: {e}"))?,
         states_changed: Signal::default(),
         key_frame_wanted: Signal::default(),
-        root: std::env::var_os("HKSVD_ROOT").unwrap_or_else(|| "/".into()).into(),
+        playing: RefCell::new([config.video.source.clone(), config.video.live_source.clone()]),
+        root: root(),
         stop: Cell::new(None),
         stop_changed: Signal::default(),
         config,
@@ -317,13 +319,17 @@ fn start_control(
     Ok(())
 }
 
+/// The root of the file system, where the camera's own things are looked for; tests have another one.
+pub fn root() -> PathBuf {
+    std::env::var_os("HKSVD_ROOT").unwrap_or_else(|| "/".into()).into()
+}
+
 fn start_sources(shared: &Rc<Shared>, budget: Budget) {
     let config = &shared.config;
-    let Some(video) = config.video.source.clone() else { return };
     let audio = config.audio.source.clone();
-    let sound = match (&audio, &video) {
+    let sound = match (&audio, &config.video.source) {
         (AudioSource::Fifo(path), _) => Some(Heard::At(path.clone())),
-        (AudioSource::Auto, VideoSource::YiFifo(video)) => Some(Heard::Beside(video.clone())),
+        (AudioSource::Auto, Some(VideoSource::YiFifo(video))) => Some(Heard::Beside(video.clone())),
         _ => None,
     };
     let has_own_sound = sound.is_some();
@@ -333,6 +339,9 @@ fn start_sources(shared: &Rc<Shared>, budget: Budget) {
     if let SpeakerSink::YiFifo(path) = &config.speaker.sink {
         yi::request(path);
     }
+    let Some(video) = config.video.source.clone() else {
+        return shared.executor.spawn(finding::run(shared.clone(), budget));
+    };
     let feed = Feed::new(shared.clone(), budget);
     let feed = if has_own_sound { feed.without_sound() } else { feed };
     shared.executor.spawn(play("video.source", video, audio, feed));
@@ -365,33 +374,69 @@ async fn play_sound(sound: Heard, shared: Rc<Shared>, mut feed: Feed) {
 
 /// Plays a source of video for ever.
 async fn play(key: &'static str, video: VideoSource, audio: AudioSource, mut feed: Feed) {
-    let (bytes, fps, format) = (feed.access_unit_bytes(), feed.fps(), feed.sound_format());
-    let play = async || match &video {
-        VideoSource::Demo => demo::play(bytes, &mut feed).await,
-        VideoSource::Fifo(path) => fifo::video(path, bytes, &mut feed).await,
+    let place =
+        Place { root: feed.root(), fps: feed.fps(), format: feed.sound_format(), bytes: feed.access_unit_bytes() };
+    let play = async || deliver(key, &video, &audio, &place, &mut feed).await;
+    keep_up(key, play).await;
+}
+
+/// What a source needs to know of the place where it is played.
+pub struct Place {
+    /// Where the camera's own things are looked for.
+    pub root: PathBuf,
+    /// The frame rate to expect.
+    pub fps: u32,
+    /// What a file with sound has in it.
+    pub format: Format,
+    /// The largest picture, in bytes.
+    pub bytes: usize,
+}
+
+/// Plays a source of video until it fails.
+pub async fn deliver(
+    key: &str,
+    video: &VideoSource,
+    audio: &AudioSource,
+    place: &Place,
+    mut sink: &mut dyn Sink,
+) -> std::io::Error {
+    let Place { root, fps, format, bytes } = place;
+    let (sink, bytes) = (&mut sink, *bytes);
+    match video {
+        VideoSource::Demo => demo::play(bytes, sink).await,
+        VideoSource::Fifo(path) => fifo::video(path, bytes, sink).await,
         VideoSource::File(path) => {
-            let sound = match &audio {
-                AudioSource::File(path) => Some((path.clone(), format)),
+            let sound = match audio {
+                AudioSource::File(path) => Some((path.clone(), *format)),
                 AudioSource::Auto => file::audio_beside(path).map(|path| (path, Format::Adts)),
                 AudioSource::Fifo(_) | AudioSource::None => None,
             };
             let sound = sound.as_ref().map(|(path, format)| (path.as_path(), *format));
-            file::play(path, sound, fps, bytes, &mut feed).await
+            file::play(path, sound, *fps, bytes, sink).await
         }
         VideoSource::Raptor(stream) => {
-            let (root, sound) = (feed.root(), audio == AudioSource::Auto);
-            raptor::play(&root, *stream, sound, bytes, &mut feed).await
+            let with_sound = *audio == AudioSource::Auto;
+            let error = raptor::play(root, *stream, with_sound, bytes, sink).await;
+            if error.kind() != std::io::ErrorKind::Unsupported {
+                return error;
+            }
+            // Its server speaks as it always did.
+            match find::raptor_server(root, *stream) {
+                Some(VideoSource::Rtsp(url)) => {
+                    log::warn!("{key}: refused: {error}; taking {url}");
+                    rtsp::play(&url, with_sound, bytes, sink).await
+                }
+                _ => error,
+            }
         }
-        VideoSource::Rtsp(url) => rtsp::play(url, audio == AudioSource::Auto, bytes, &mut feed).await,
-        VideoSource::YiFifo(path) => yi::video(path, bytes, &mut feed).await,
+        VideoSource::Rtsp(url) => rtsp::play(url, *audio == AudioSource::Auto, bytes, sink).await,
+        VideoSource::YiFifo(path) => yi::video(path, bytes, sink).await,
         VideoSource::Yi(layout, kind) => {
-            let (root, sound) = (feed.root(), audio == AudioSource::Auto);
-            yi::play(&root, *layout, *kind, sound, bytes, &mut feed).await
+            yi::play(root, *layout, *kind, *audio == AudioSource::Auto, bytes, sink).await
         }
         // Refused when the configuration is checked.
         VideoSource::V4l2(_) => std::io::ErrorKind::Unsupported.into(),
-    };
-    keep_up(key, play).await;
+    }
 }
 
 /// Starts a source again after it has failed; waits longer each time it fails at once, half a minute at

@@ -5,7 +5,7 @@ use super::effects::Done;
 use super::live::{self, LiveView, VIEWS};
 use super::sound::Talk;
 use super::streams::Stream;
-use crate::config::Config;
+use crate::config::{Config, VideoSource};
 use crate::crypto::{Random, SharedSecret};
 use crate::hap::accessory::{Accessory, Refusal};
 use crate::hap::settings::Sound as Setting;
@@ -124,6 +124,8 @@ pub struct Shared {
     pub states_changed: Signal,
     /// Somebody wants a key frame: `hooks.keyframe` runs.
     pub key_frame_wanted: Signal,
+    /// The main and the small source that are played: those of the configuration, or what was found.
+    pub playing: RefCell<[Option<VideoSource>; 2]>,
     /// The root of the file system, where the camera's own things are looked for; tests have another one.
     pub root: PathBuf,
     /// Somebody wants the daemon to stop; with `true`, to forget everything before.

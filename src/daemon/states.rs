@@ -4,7 +4,7 @@
 //! no queue, so the latest value wins, and each runs once at start.
 
 use super::shared::Shared;
-use crate::config::{Command, Config, Gpio, RaptorStream, StatusLight, VideoSource};
+use crate::config::{Command, Gpio, RaptorStream, StatusLight, VideoSource};
 use crate::io::command::Order;
 use crate::io::gpio;
 use crate::io::runtime::{now, sleep_until};
@@ -93,9 +93,8 @@ pub fn start(shared: &Rc<Shared>) {
         Some(StatusLight::Sysfs(pin)) => shared.executor.spawn(pin_light(shared.clone(), *pin)),
         None => {}
     }
-    if asks_for_key_frames(config) {
-        shared.executor.spawn(key_frames(shared.clone()));
-    }
+    // A source that takes requests may be found later.
+    shared.executor.spawn(key_frames(shared.clone()));
 }
 
 /// Runs a command for each state, for ever.
@@ -150,17 +149,18 @@ async fn pin_light(shared: Rc<Shared>, pin: Gpio) {
 }
 
 /// The sources that take a request for a key frame by themselves.
-fn raptor_streams(config: &Config) -> impl Iterator<Item = RaptorStream> {
-    let sources = [&config.video.source, &config.video.live_source];
+fn raptor_streams(shared: &Shared) -> impl Iterator<Item = RaptorStream> {
+    let sources = shared.playing.borrow().clone();
     sources.into_iter().filter_map(|source| match source {
-        Some(VideoSource::Raptor(stream)) => Some(*stream),
+        // A ring of another version takes none.
+        Some(VideoSource::Raptor(stream)) => raptor::codec(&shared.root, stream).is_ok().then_some(stream),
         _ => None,
     })
 }
 
 /// Whether there is a way to ask the encoder for key frames.
-pub fn asks_for_key_frames(config: &Config) -> bool {
-    config.hooks.keyframe.is_some() || raptor_streams(config).next().is_some()
+pub fn asks_for_key_frames(shared: &Shared) -> bool {
+    shared.config.hooks.keyframe.is_some() || raptor_streams(shared).next().is_some()
 }
 
 /// Asks the encoder for key frames, whenever somebody wants one, for ever.
@@ -170,7 +170,7 @@ async fn key_frames(shared: Rc<Shared>) {
     loop {
         shared.key_frame_wanted.changed(seen).await;
         seen = shared.key_frame_wanted.count();
-        raptor_streams(&shared.config).for_each(|stream| raptor::request_key_frame(&shared.root, stream));
+        raptor_streams(&shared).for_each(|stream| raptor::request_key_frame(&shared.root, stream));
         if let Some(command) = &shared.config.hooks.keyframe {
             run(&shared, "hooks.keyframe", command, &[], &mut failures).await;
         }
