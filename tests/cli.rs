@@ -183,9 +183,18 @@ fn check_tells_what_the_camera_lacks() {
     let line = format!("missing  video.source: there is no {fifo}: make it with mkfifo\n");
     assert!(lacking.code == 1 && lacking.out.contains(&line) && lacking.err.is_empty(), "{}", lacking.out);
     assert!(Command::new("mkfifo").arg(&fifo).status().expect("mkfifo").success());
-    let all_well = hksvd(&["check", "--config", &file]);
+    let silent = hksvd(&["check", "--config", &file]);
+    let line = format!("missing  fifo:{fifo}: no pictures come\n");
+    assert!(silent.code == 1 && silent.out.contains(&line), "{}", silent.out);
+    let clip = concat!(env!("CARGO_MANIFEST_DIR"), "/src/source/demo/video.h264");
+    let played = text.replace("fifo:", "file:").replace(&fifo, clip);
+    let played = played.replace("\"hap\"", "\"audio\": { \"source\": \"none\" }, \"hap\"");
+    let file_config = folder.file("file.json", &played);
+    let all_well = hksvd(&["check", "--config", &file_config]);
+    assert!(all_well.out.contains("ok       video: H.264 Main, 1280x720, 25."), "{}", all_well.out);
     assert_eq!(all_well.code, 0, "{}", all_well.out);
-    assert!(all_well.out.lines().all(|line| line.starts_with("ok ")), "{}", all_well.out);
+    let findings = all_well.out.lines().take_while(|line| !line.starts_with("proposed"));
+    assert!(findings.into_iter().all(|line| line.starts_with("ok ")), "{}", all_well.out);
 
     // What the running daemon warns of is missing, too.
     const WARNS: &str =

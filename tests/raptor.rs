@@ -319,7 +319,7 @@ fn another_version_is_refused() {
     let error = Executor::default().block_on(raptor::play(&root, RaptorStream::Main, false, 200_000, &mut bench));
     assert_eq!(error.kind(), std::io::ErrorKind::Unsupported);
     let text = error.to_string();
-    assert!(text.contains("version 3") && text.contains("rtsp://") && !text.contains('\n'), "{text}");
+    assert!(text.contains("version 3") && !text.contains('\n'), "{text}");
 }
 
 #[test]

@@ -1,11 +1,17 @@
 //! `hksvd check`: what is wrong with the configuration, and what of the camera is missing.
 
 use super::client::{Client, Request};
+use super::measure::{Seen, measure};
 use super::{Args, Failure, config_path, print};
 use crate::config::keys::MEMORY_KB;
-use crate::config::{AudioSource, Config, SnapshotSource, Url, VideoSource};
-use crate::control::status;
+use crate::config::{AudioSource, Config, RaptorStream, SnapshotSource, SpeakerSink, Url, VideoSource};
+use crate::control::status::{self, Decimal};
+use crate::daemon;
+use crate::io::runtime::Executor;
+use crate::source::find::{self, Verdict};
+use crate::source::raptor;
 use crate::time::Duration;
+use crate::wire::json::Value;
 use std::fmt::Write;
 use std::io::{ErrorKind, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -13,10 +19,14 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 /// How bad it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
     /// As it should be.
     Fine,
+    /// What a look for a source brought.
+    Looked(Verdict),
+    /// It works, but not as well as it should.
+    Warning,
     /// Something that the camera should have is not there.
     Missing,
 }
@@ -32,6 +42,10 @@ pub struct Finding {
 
 fn fine(text: impl Into<String>) -> Finding {
     Finding { level: Level::Fine, text: text.into() }
+}
+
+fn warning(text: impl Into<String>) -> Finding {
+    Finding { level: Level::Warning, text: text.into() }
 }
 
 fn missing(text: impl Into<String>) -> Finding {
@@ -51,41 +65,47 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         let lines: Vec<String> = unbuilt.iter().map(ToString::to_string).collect();
         return Err(Failure::config(lines.join("\n")));
     }
-    let mut findings = vec![fine(format!("configuration {}", path.display()))];
+    let is_there = if path.exists() { "" } else { " is not there: all keys have their defaults" };
+    let mut findings = vec![fine(format!("configuration {}{is_there}", path.display()))];
+    let mut proposal = None;
     if !args.has("offline") {
-        findings.extend(camera(&config));
+        proposal = camera(&config, &mut findings);
     }
     let mut out = String::new();
     for finding in &findings {
-        let word = if finding.level == Level::Fine { "ok" } else { "missing" };
+        let word = match finding.level {
+            Level::Fine => "ok",
+            Level::Looked(verdict) => verdict.as_str(),
+            Level::Warning => "warning",
+            Level::Missing => "missing",
+        };
         // Writing to a String cannot fail.
         let _ = writeln!(out, "{word:<8} {}", finding.text);
     }
+    if let Some(proposal) = proposal {
+        let _ = writeln!(out, "proposed for {}, beside what is set there:\n{proposal}", path.display());
+    }
     print(&out)?;
-    match findings.iter().any(|finding| finding.level == Level::Missing) {
+    match findings.iter().any(|finding| matches!(finding.level, Level::Missing | Level::Warning)) {
         true => Err(Failure::silent(1)),
         false => Ok(()),
     }
 }
 
-/// Looks at everything that the configuration needs of this camera.
-pub fn camera(config: &Config) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = super::board::preset().map(fine).into_iter().collect();
-    findings.push(match &config.video.source {
-        None => missing("video.source: not set, and looking for the camera's own stream comes later: name one"),
-        Some(VideoSource::Fifo(path) | VideoSource::YiFifo(path)) => fifo("video.source", path),
-        Some(VideoSource::Yi(..)) => yi("video.source"),
-        Some(VideoSource::File(path)) => file("video.source", path),
-        Some(VideoSource::Demo) if cfg!(feature = "demo") => fine("video.source: the built-in clip"),
-        Some(VideoSource::Demo) => missing("video.source: this build has no built-in clip: name another source"),
-        Some(VideoSource::Rtsp(url)) => rtsp("video.source", url),
-        Some(other) => missing(format!("video.source: {other} comes with a later version")),
-    });
+/// Looks at everything that the configuration needs of this camera; what should be set, when that is known.
+pub fn camera(config: &Config, findings: &mut Vec<Finding>) -> Option<String> {
+    findings.extend(super::board::preset().map(fine));
+    let status = status_of_daemon(&config.control.socket.0);
+    let taken = source(config, status.as_deref(), findings);
+    if let Some((seen, _)) = &taken {
+        judge(seen, config, findings);
+    }
     match &config.video.live_source {
         Some(VideoSource::Fifo(path) | VideoSource::YiFifo(path)) => findings.push(fifo("video.live_source", path)),
         Some(VideoSource::Yi(..)) => findings.push(yi("video.live_source")),
         Some(VideoSource::File(path)) => findings.push(file("video.live_source", path)),
         Some(VideoSource::Rtsp(url)) => findings.push(rtsp("video.live_source", url)),
+        Some(VideoSource::Raptor(stream)) => findings.push(ring("video.live_source", *stream)),
         _ => {}
     }
     match &config.audio.source {
@@ -97,8 +117,8 @@ pub fn camera(config: &Config) -> Vec<Finding> {
         findings.push(file("snapshot.source", path));
     }
     findings.push(state_dir(&config.state_dir.0));
-    let (running, said) = daemon(&config.control.socket.0);
-    findings.extend(said);
+    let running = status.is_some();
+    findings.extend(daemon(&config.control.socket.0, status.as_deref()));
     findings.extend(port("hap.port", config.hap.port, running));
     if let Some(listen) = config.control.listen {
         findings.extend(port("control.listen", listen.0.port(), running));
@@ -112,7 +132,175 @@ pub fn camera(config: &Config) -> Vec<Finding> {
     if !running {
         findings.extend(memory(config.memory_kb));
     }
+    taken.map(|(seen, video)| proposal(config, &seen, &video))
+}
+
+/// What is seen of the main stream, and which one it is.
+fn source(config: &Config, status: Option<&str>, findings: &mut Vec<Finding>) -> Option<(Seen, String)> {
+    let root = daemon::root();
+    if let Some(configured) = &config.video.source {
+        let there = match configured {
+            VideoSource::Fifo(path) | VideoSource::YiFifo(path) => fifo("video.source", path),
+            VideoSource::Yi(..) => yi("video.source"),
+            VideoSource::File(path) => file("video.source", path),
+            VideoSource::Demo if cfg!(feature = "demo") => fine("video.source: the built-in clip"),
+            VideoSource::Demo => missing("video.source: this build has no built-in clip: name another source"),
+            VideoSource::Rtsp(url) => rtsp("video.source", url),
+            VideoSource::Raptor(stream) => ring("video.source", *stream),
+            VideoSource::V4l2(path) => fine(format!("video.source: device {}", path.display())),
+        };
+        let is_there = there.level != Level::Missing;
+        findings.push(there);
+        // A FIFO has one reader, and what runs has seen more than a look can.
+        if let Some(status) = status {
+            return running(status, findings);
+        }
+        let seen = match configured {
+            VideoSource::Demo => return None,
+            _ if is_there => look_at(config, &root, configured, &config.audio.source, findings),
+            _ => None,
+        };
+        if seen.is_some() {
+            return seen;
+        }
+    }
+    let search = Executor::default().block_on(find::look(&root));
+    findings.extend(search.said.into_iter().map(|(verdict, text)| Finding { level: Level::Looked(verdict), text }));
+    if config.video.source.is_some() {
+        if !search.found.is_empty() {
+            findings.push(missing("video.source: leave it out, and what was found is taken"));
+        }
+        return None;
+    }
+    if let Some(status) = status {
+        return running(status, findings);
+    }
+    let seen = search.found.iter().find_map(|found| {
+        let audio = match (&config.audio.source, &found.audio) {
+            (AudioSource::Auto, Some(audio)) => audio,
+            (configured, _) => configured,
+        };
+        look_at(config, &root, &found.video, audio, findings)
+    });
+    if seen.is_none() {
+        findings.push(missing("video.source: not set, and nothing was found that gives H.264: name one"));
+    }
+    seen
+}
+
+/// Plays a source for a few seconds.
+fn look_at(
+    config: &Config,
+    root: &Path,
+    video: &VideoSource,
+    audio: &AudioSource,
+    findings: &mut Vec<Finding>,
+) -> Option<(Seen, String)> {
+    let (seen, said) = measure(config, root, video, audio);
+    if seen.is_none() && said.is_empty() {
+        findings.push(missing(format!("{video}: no pictures come")));
+    }
+    for text in said {
+        findings.push(if seen.is_none() { missing(text) } else { warning(text) });
+    }
+    Some((seen?, video.to_string()))
+}
+
+/// What the daemon sees.
+fn running(status: &str, findings: &mut Vec<Finding>) -> Option<(Seen, String)> {
+    let (mut seen, mut video) = (Seen::default(), String::new());
+    // What cannot be read is nothing.
+    let _ = status::source(status, &mut |key, value| {
+        let whole = value.unsigned().and_then(|number| u32::try_from(number).ok()).unwrap_or(0);
+        let broken = if let Value::Float(number) = value { *number as f32 } else { whole as f32 };
+        match key {
+            "spec" => video = value.text().unwrap_or_default().into(),
+            "width" => seen.width = whole,
+            "height" => seen.height = whole,
+            "bitrate_kbps" => seen.kbps = whole,
+            "fps" => seen.fps = broken,
+            "gop_s" => seen.gop_s = broken,
+            "audio" => {
+                seen.sound = value.text().filter(|sound| *sound != "none").unwrap_or_default().into();
+                seen.is_sound_recordable = seen.sound.starts_with("AAC") && !seen.sound.contains("alone");
+            }
+            _ => {}
+        }
+    });
+    if seen.width == 0 {
+        findings.push(missing("video.source: the daemon that is running has no pictures yet"));
+        return None;
+    }
+    Some((seen, video))
+}
+
+/// Above this, hubs wait long for a fragment.
+const LONG_GOP_S: f32 = 4.05;
+
+/// Says what is seen, and what is wrong with it.
+fn judge(seen: &Seen, config: &Config, findings: &mut Vec<Finding>) {
+    let Seen { width, height, kbps, gop_s, profile, .. } = *seen;
+    let space = if profile.is_empty() { "" } else { " " };
+    let (fps, gop) = (Decimal::<1>(seen.fps), Decimal::<1>(gop_s));
+    let every = if gop_s > 0.0 { format!("a key frame every {gop} s") } else { "a single key frame".into() };
     findings
+        .push(fine(format!("video: H.264{space}{profile}, {width}x{height}, {fps} frames/s, {kbps} kbit/s, {every}")));
+    let mut warn = |is_so: bool, text: String| {
+        if is_so {
+            findings.push(warning(text));
+        }
+    };
+    warn(seen.has_b_frames, "video: B-frames are recorded in the wrong order: switch them off in the encoder".into());
+    let is_long = gop_s > LONG_GOP_S || gop_s == 0.0 && !profile.is_empty();
+    warn(is_long, "video: key frames are rare: set the encoder's GOP to 4 s or less, or recordings begin late".into());
+    let ratio = width as f32 / height.max(1) as f32;
+    warn(!(1.7..1.8).contains(&ratio), format!("video: {width}x{height} is not 16:9: hubs may refuse to record it"));
+    warn(width > 1920 || height > 1080, format!("video: {width}x{height} is more than 1920x1080: set a smaller size"));
+    warn(width % 2 + height % 2 > 0, format!("video: {width}x{height}: width and height must be even"));
+    if let Some(shortage) = daemon::memory::shortage(config, kbps) {
+        warn(true, shortage);
+    }
+    if config.audio.source == AudioSource::None {
+        return;
+    }
+    let sound = &seen.sound;
+    if sound.is_empty() {
+        warn(true, "audio: none came: switch the streamer's sound on as AAC, or set audio.source to \"none\"".into());
+    } else {
+        let text = "audio: recordings take AAC-LC of one channel and get silence: set the streamer's sound to that";
+        warn(!seen.is_sound_recordable, text.into());
+        findings.push(fine(format!("audio: {sound}")));
+    }
+}
+
+/// What should be set beside what is: JSON. The source is not in it: it is set already or found again, and its
+/// address may have a password.
+fn proposal(config: &Config, seen: &Seen, video: &str) -> String {
+    let mut keys = Vec::new();
+    let is_short = daemon::memory::shortage(config, seen.kbps).is_some();
+    if let Some(least) = daemon::memory::least(config, seen.kbps).filter(|_| is_short) {
+        keys.push(format!("  \"memory_kb\": {least}"));
+    }
+    let fps = (seen.fps + 0.5) as u32;
+    if fps != u32::from(config.video.fps) && (1..=60).contains(&fps) {
+        keys.push(format!("  \"video\": {{ \"fps\": {fps} }}"));
+    }
+    if video.starts_with("raptor:") && config.speaker.sink == SpeakerSink::None && cfg!(feature = "opus") {
+        keys.push("  \"speaker\": { \"sink\": \"raptor\" }".into());
+    }
+    if keys.is_empty() { "{}".into() } else { format!("{{\n{}\n}}", keys.join(",\n")) }
+}
+
+fn ring(key: &str, stream: RaptorStream) -> Finding {
+    let name = VideoSource::Raptor(stream);
+    match raptor::codec(&daemon::root(), stream) {
+        Ok(_) => fine(format!("{key}: {name}")),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            missing(format!("{key}: {name}: there is no ring in /dev/shm: does Raptor run?"))
+        }
+        // Its server may be taken.
+        Err(error) => warning(format!("{key}: {error}")),
+    }
 }
 
 fn fifo(key: &str, path: &Path) -> Finding {
@@ -172,22 +360,28 @@ fn state_dir(dir: &Path) -> Finding {
     }
 }
 
-/// Whether the daemon runs, and what it has to say.
-fn daemon(socket: &Path) -> (bool, Vec<Finding>) {
+/// What the daemon says of itself, if one runs.
+fn status_of_daemon(socket: &Path) -> Option<String> {
+    let body = Client::new(socket.into()).ask(Request::new("GET", "/status")).ok()?;
+    let mut text = String::new();
+    // What cannot be read has nothing to say.
+    let _ = body.take(1 << 20).read_to_string(&mut text);
+    Some(text)
+}
+
+/// Whether the daemon runs, and what it warns of.
+fn daemon(socket: &Path, status: Option<&str>) -> Vec<Finding> {
     let place = socket.display();
-    let Ok(body) = Client::new(socket.into()).ask(Request::new("GET", "/status")) else {
+    let Some(status) = status else {
         let dir = socket.parent().filter(|dir| !dir.as_os_str().is_empty());
         return match dir.is_none_or(Path::is_dir) {
-            true => (false, vec![fine(format!("control.socket: {place}, no daemon is running"))]),
-            false => (false, vec![missing(format!("control.socket: there is no folder for {place}"))]),
+            true => vec![fine(format!("control.socket: {place}, no daemon is running"))],
+            false => vec![missing(format!("control.socket: there is no folder for {place}"))],
         };
     };
-    let mut text = String::new();
-    // What cannot be read has no warnings.
-    let _ = body.take(1 << 20).read_to_string(&mut text);
     let mut findings = vec![fine(format!("control.socket: a daemon is running at {place}"))];
-    let _ = status::warnings(&text, &mut |warning| findings.push(missing(warning.to_owned())));
-    (true, findings)
+    let _ = status::warnings(status, &mut |warning| findings.push(missing(warning.to_owned())));
+    findings
 }
 
 fn port(key: &str, port: u16, running: bool) -> Option<Finding> {

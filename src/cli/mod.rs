@@ -6,6 +6,7 @@ mod calls;
 pub mod check;
 mod client;
 mod logging;
+mod measure;
 mod trace_file;
 
 use crate::config::{Config, DEFAULT_PATH, FilePath, Name, SetupCode, SocketPath, VideoSource, keys};

@@ -1,7 +1,7 @@
 //! The figures of `GET /status`, and how a person reads them.
 
-use crate::wire::json::Quoted;
 use crate::wire::json::read::{self, Event, Next};
+use crate::wire::json::{Quoted, Value};
 use std::fmt::{self, Write};
 
 /// Everything that the daemon says about itself.
@@ -274,6 +274,26 @@ pub fn warnings(json: &str, found: &mut dyn FnMut(&str)) -> Result<(), serde_jso
             Event::Key("warnings") => {}
             Event::Key(_) => return Ok(Next::Over),
             Event::Value(value) if depth == 2 => value.text().into_iter().for_each(&mut *found),
+            Event::Value(_) | Event::Null => {}
+        }
+        Ok(Next::Into)
+    })
+}
+
+/// Tells `found` each key of `source` in a [`Status`] in JSON, with its value.
+///
+/// # Errors
+/// When it is none.
+pub fn source(json: &str, found: &mut dyn FnMut(&str, &Value<'_>)) -> Result<(), serde_json::Error> {
+    let (mut depth, mut name) = (0, String::new());
+    read::read(json.as_bytes(), &mut |event| {
+        match event {
+            Event::Object => depth += 1,
+            Event::End => depth -= 1,
+            Event::Key(key) if depth == 2 => name = key.into(),
+            Event::Key("source") => {}
+            Event::Value(value) if depth == 2 => found(&name, &value),
+            Event::Key(_) | Event::Array => return Ok(Next::Over),
             Event::Value(_) | Event::Null => {}
         }
         Ok(Next::Into)

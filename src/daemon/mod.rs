@@ -19,7 +19,7 @@ mod sound;
 mod states;
 mod streams;
 
-use crate::config::{AudioSource, Config, MotionMode, SpeakerSink, VideoSource};
+use crate::config::{AudioSource, Config, MotionMode, RaptorStream, SpeakerSink, VideoSource};
 use crate::control::{qr, server, socket};
 use crate::hds::{Disconnect, FRAME_BYTES, Prepared, Slot};
 use crate::io::command::Commands;
@@ -44,7 +44,7 @@ use shared::{Shared, Stop};
 use std::cell::{Cell, RefCell};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -416,26 +416,35 @@ pub async fn deliver(
         }
         VideoSource::Raptor(stream) => {
             let with_sound = *audio == AudioSource::Auto;
-            let error = raptor::play(root, *stream, with_sound, bytes, sink).await;
-            if error.kind() != std::io::ErrorKind::Unsupported {
-                return error;
-            }
-            // Its server speaks as it always did.
-            match find::raptor_server(root, *stream) {
-                Some(VideoSource::Rtsp(url)) => {
-                    log::warn!("{key}: refused: {error}; taking {url}");
-                    rtsp::play(&url, with_sound, bytes, sink).await
-                }
-                _ => error,
+            let mut refused = Repeats::default();
+            loop {
+                let error = raptor::play(root, *stream, with_sound, bytes, sink).await;
+                // Its server speaks as it always did.
+                let url = match find::raptor_server(root, *stream) {
+                    Some(VideoSource::Rtsp(url)) if error.kind() == std::io::ErrorKind::Unsupported => url,
+                    _ => return error,
+                };
+                refused.note(now(), error.to_string(), |error, repeated| {
+                    log::warn!("{key}: refused: {error}{repeated}; taking {url}");
+                });
+                let server = async {
+                    rtsp::play(&url, with_sound, bytes, sink).await;
+                };
+                or(server, ring_is_back(root, *stream)).await;
             }
         }
         VideoSource::Rtsp(url) => rtsp::play(url, *audio == AudioSource::Auto, bytes, sink).await,
         VideoSource::YiFifo(path) => yi::video(path, bytes, sink).await,
-        VideoSource::Yi(layout, kind) => {
-            yi::play(root, *layout, *kind, *audio == AudioSource::Auto, bytes, sink).await
-        }
+        VideoSource::Yi(layout, kind) => yi::play(root, *layout, *kind, *audio == AudioSource::Auto, bytes, sink).await,
         // Refused when the configuration is checked.
         VideoSource::V4l2(_) => std::io::ErrorKind::Unsupported.into(),
+    }
+}
+
+/// Waits for a ring that can be read.
+async fn ring_is_back(root: &Path, stream: RaptorStream) {
+    while raptor::codec(root, stream).is_err() {
+        sleep_until(now() + Duration::from_secs(2)).await;
     }
 }
 

@@ -34,6 +34,11 @@ impl Meter {
         self.b_pictures
     }
 
+    /// The parameters of the stream, once they have come.
+    pub fn sps(&self) -> Option<&Sps> {
+        self.sps.as_ref()
+    }
+
     /// Adds one NAL unit to the access unit that is being measured.
     pub(super) fn handle(&mut self, nal: Nal<'_>, unit: &mut Option<AccessUnit>) {
         match nal.nal_type() {
