@@ -73,7 +73,7 @@ fn the_kernels_header_says_the_same() {
     structure!(Control = v4l2_control: id = "id", value = "value");
     structure!(RequestBuffers = v4l2_requestbuffers: count = "count", kind = "type", memory = "memory");
     structure!(Buffer = v4l2_buffer: index = "index", bytes_used = "bytesused", flags = "flags",
-        timestamp = "timestamp", sequence = "sequence", memory = "memory", length = "length");
+        timestamp = "timestamp", sequence = "sequence", memory = "memory", place = "m", length = "length");
     program.push_str("return 0; }\n");
 
     let folder = std::env::temp_dir().join(format!("hksvd-v4l2-oracle-{}", std::process::id()));

@@ -10,6 +10,7 @@ use crate::daemon;
 use crate::io::runtime::Executor;
 use crate::source::find::{self, Verdict};
 use crate::source::raptor;
+use crate::source::v4l2::{self, Offer};
 use crate::time::Duration;
 use crate::wire::json::Value;
 use std::fmt::Write;
@@ -106,6 +107,7 @@ pub fn camera(config: &Config, findings: &mut Vec<Finding>) -> Option<String> {
         Some(VideoSource::File(path)) => findings.push(file("video.live_source", path)),
         Some(VideoSource::Rtsp(url)) => findings.push(rtsp("video.live_source", url)),
         Some(VideoSource::Raptor(stream)) => findings.push(ring("video.live_source", *stream)),
+        Some(VideoSource::V4l2(path)) => findings.push(node("video.live_source", path, Offer::has_h264, "H.264")),
         _ => {}
     }
     match &config.audio.source {
@@ -113,8 +115,10 @@ pub fn camera(config: &Config, findings: &mut Vec<Finding>) -> Option<String> {
         AudioSource::Fifo(path) => findings.push(fifo("audio.source", path)),
         AudioSource::File(path) => findings.push(file("audio.source", path)),
     }
-    if let SnapshotSource::File(path) = &config.snapshot.source {
-        findings.push(file("snapshot.source", path));
+    match &config.snapshot.source {
+        SnapshotSource::File(path) => findings.push(file("snapshot.source", path)),
+        SnapshotSource::V4l2(path) => findings.push(node("snapshot.source", path, Offer::has_jpeg, "JPEG")),
+        _ => {}
     }
     findings.push(state_dir(&config.state_dir.0));
     let running = status.is_some();
@@ -147,7 +151,7 @@ fn source(config: &Config, status: Option<&str>, findings: &mut Vec<Finding>) ->
             VideoSource::Demo => missing("video.source: this build has no built-in clip: name another source"),
             VideoSource::Rtsp(url) => rtsp("video.source", url),
             VideoSource::Raptor(stream) => ring("video.source", *stream),
-            VideoSource::V4l2(path) => fine(format!("video.source: device {}", path.display())),
+            VideoSource::V4l2(path) => node("video.source", path, Offer::has_h264, "H.264"),
         };
         let is_there = there.level != Level::Missing;
         findings.push(there);
@@ -337,6 +341,15 @@ fn rtsp(key: &str, url: &Url) -> Finding {
         Some(Ok(_)) => fine(format!("{key}: somebody listens at {url}")),
         Some(Err(error)) => missing(format!("{key}: {url}: {error}: does the streamer run, with RTSP switched on?")),
         None => missing(format!("{key}: {url} is no address")),
+    }
+}
+
+fn node(key: &str, path: &Path, has: fn(&Offer) -> bool, wanted: &str) -> Finding {
+    let place = path.display();
+    match v4l2::offers(path) {
+        Ok(offer) if has(&offer) => fine(format!("{key}: {place}: {offer}")),
+        Ok(offer) => missing(format!("{key}: {place} has no {wanted}, but {offer}")),
+        Err(error) => missing(format!("{key}: {place}: {error}")),
     }
 }
 

@@ -160,7 +160,8 @@ pub fn measure(config: &Config, root: &Path, video: &VideoSource, audio: &AudioS
         bytes: memory::budget(config).access_unit_bytes,
     };
     let pictures = async {
-        let error = daemon::deliver("video.source", video, audio, &place, &mut Shared(eye.clone())).await;
+        let error =
+            daemon::deliver("video.source", video, audio, &place, &Signal::default(), &mut Shared(eye.clone())).await;
         log::error!("{error}");
     };
     let sound = async {

@@ -151,9 +151,9 @@ pub static KEYS: &[Key] = &[
     ),
     key(
         "snapshot.source",
-        Kind::Pattern("^(auto|file:.+|http://([^/]+@)?127\\.0\\.0\\.1(:[0-9]+)?(/.*)?|exec:.+)$"),
+        Kind::Pattern("^(auto|(file|v4l2):.+|http://([^/]+@)?127\\.0\\.0\\.1(:[0-9]+)?(/.*)?|exec:.+)$"),
         "\"auto\"",
-        "Still pictures: auto (of a known streamer), file:PATH, http://[LOGIN@]127.0.0.1[:PORT]/..., exec:COMMAND.",
+        "Still pictures: auto (of a known streamer), file:PATH, http://[LOGIN@]127.0.0.1..., v4l2:DEVICE, exec:COMMAND.",
     ),
     key(
         "speaker.sink",

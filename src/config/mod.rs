@@ -325,21 +325,6 @@ impl Config {
             let problem = format!("{what} comes with a later version of hksvd");
             problems.push(Problem::at(place::value_of(text, key), problem));
         };
-        for (source, key) in [(&self.video.source, "video.source"), (&self.video.live_source, "video.live_source")] {
-            match source {
-                Some(VideoSource::V4l2(_)) => later(key, "v4l2:"),
-                None
-                | Some(
-                    VideoSource::Demo
-                    | VideoSource::Fifo(_)
-                    | VideoSource::File(_)
-                    | VideoSource::Raptor(_)
-                    | VideoSource::Rtsp(_)
-                    | VideoSource::YiFifo(_)
-                    | VideoSource::Yi(..),
-                ) => {}
-            }
-        }
         match &self.speaker.sink {
             SpeakerSink::Rtsp => later("speaker.sink", "rtsp"),
             SpeakerSink::None => {}
@@ -619,8 +604,8 @@ mod tests {
             \"audio\":{\"codec\":\"opus\"},\"snapshot\":{\"source\":\"exec:x\"},\"speaker\":{\"sink\":\"rtsp\"},
             \"motion\":{\"mode\":\"onvif\"},\"doorbell\":{\"button\":\"sysfs:1\"},\"led\":{\"status\":\"sysfs:1\"},
             \"hooks\":{\"night_vision\":\"a\",\"camera_active\":\"b\",\"keyframe\":\"c\"}}";
-        // Pictures, lights and hooks are there.
-        assert_eq!(unbuilt(everything).len(), 5);
+        // Video, pictures, lights and hooks are there.
+        assert_eq!(unbuilt(everything).len(), 4);
     }
 
     #[test]

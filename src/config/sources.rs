@@ -258,17 +258,21 @@ pub enum SnapshotSource {
     File(PathBuf),
     /// A server on this camera.
     Http(Url),
+    /// A V4L2 device that delivers JPEG.
+    V4l2(PathBuf),
     /// The output of a command.
     Exec(Command),
 }
 
 impl Text for SnapshotSource {
-    const EXPECTED: &'static str = "a source of pictures: auto, file:PATH, http://127.0.0.1/…, exec:COMMAND";
+    const EXPECTED: &'static str =
+        "a source of pictures: auto, file:PATH, http://127.0.0.1/…, v4l2:DEVICE, exec:COMMAND";
     fn parse(text: &str) -> Result<Self, String> {
         match text {
             "auto" => Some(SnapshotSource::Auto),
             _ => path_after(text, "file:")
                 .map(SnapshotSource::File)
+                .or_else(|| path_after(text, "v4l2:").map(SnapshotSource::V4l2))
                 .or_else(|| command_after(text, "exec:").map(SnapshotSource::Exec))
                 .or_else(|| url(text, &["http://"]).filter(|url| url.loopback().is_some()).map(SnapshotSource::Http)),
         }

@@ -114,6 +114,11 @@ impl Feed {
         self.budget.access_unit_bytes
     }
 
+    /// What it delivers into.
+    pub fn shared(&self) -> Rc<Shared> {
+        self.shared.clone()
+    }
+
     /// Where the camera's own things are looked for.
     pub fn root(&self) -> std::path::PathBuf {
         self.shared.root.clone()

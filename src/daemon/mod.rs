@@ -32,7 +32,7 @@ use crate::mdns::Responder;
 use crate::media::{Budget, Prebuffer};
 use crate::motion::{Mode, Sensor};
 use crate::source::file::{self, Format};
-use crate::source::{Sink, demo, fifo, find, raptor, rtsp, yi};
+use crate::source::{Sink, demo, fifo, find, raptor, rtsp, v4l2, yi};
 use crate::store::Store;
 use crate::sys;
 use crate::time::{Duration, earliest};
@@ -376,7 +376,8 @@ async fn play_sound(sound: Heard, shared: Rc<Shared>, mut feed: Feed) {
 async fn play(key: &'static str, video: VideoSource, audio: AudioSource, mut feed: Feed) {
     let place =
         Place { root: feed.root(), fps: feed.fps(), format: feed.sound_format(), bytes: feed.access_unit_bytes() };
-    let play = async || deliver(key, &video, &audio, &place, &mut feed).await;
+    let shared = feed.shared();
+    let play = async || deliver(key, &video, &audio, &place, &shared.key_frame_wanted, &mut feed).await;
     keep_up(key, play).await;
 }
 
@@ -392,12 +393,13 @@ pub struct Place {
     pub bytes: usize,
 }
 
-/// Plays a source of video until it fails.
+/// Plays a source of video until it fails; an encoder that can be asked is asked for the key frames that are wanted.
 pub async fn deliver(
     key: &str,
     video: &VideoSource,
     audio: &AudioSource,
     place: &Place,
+    key_frame_wanted: &Signal,
     mut sink: &mut dyn Sink,
 ) -> std::io::Error {
     let Place { root, fps, format, bytes } = place;
@@ -436,8 +438,7 @@ pub async fn deliver(
         VideoSource::Rtsp(url) => rtsp::play(url, *audio == AudioSource::Auto, bytes, sink).await,
         VideoSource::YiFifo(path) => yi::video(path, bytes, sink).await,
         VideoSource::Yi(layout, kind) => yi::play(root, *layout, *kind, *audio == AudioSource::Auto, bytes, sink).await,
-        // Refused when the configuration is checked.
-        VideoSource::V4l2(_) => std::io::ErrorKind::Unsupported.into(),
+        VideoSource::V4l2(path) => v4l2::play(path, *fps, bytes, key_frame_wanted, sink).await,
     }
 }
 

@@ -4,7 +4,7 @@
 use super::controllers;
 use super::effects::Done;
 use super::shared::Shared;
-use crate::config::SnapshotSource;
+use crate::config::{SnapshotSource, VideoSource};
 use crate::hap::ConnectionId;
 use crate::hap::resource::Reason;
 use crate::hap::types::Status;
@@ -166,11 +166,15 @@ pub async fn take(shared: &Rc<Shared>, want: Want) -> Rc<[u8]> {
 async fn attempt(shared: Rc<Shared>, large: bool, since: Option<Instant>) {
     let pictures = &shared.pictures;
     let begun = now();
+    let node = match &shared.config.video.source {
+        Some(VideoSource::V4l2(path)) => Some(path.as_path()),
+        _ => None,
+    };
     let fetch = async {
         match &shared.config.snapshot.source {
             SnapshotSource::File(path) => read_file(&shared, path, since).await,
             // What was taken shows the moment at which it was asked for, or one after it.
-            source => snapshot::fetch(source, &shared.commands, &shared.root, large)
+            source => snapshot::fetch(source, &shared.commands, &shared.root, node, large)
                 .await
                 .map(|jpeg| (jpeg, begun, Duration::ZERO)),
         }

@@ -233,12 +233,14 @@ async fn read_until_gone(
     }
 }
 
+/// Annex B, cut anywhere.
 pub(super) struct Pictures {
     assembler: annexb::Assembler,
     told: annexb::AnnexBCounters,
 }
 
 impl Pictures {
+    /// For access units of up to so many bytes.
     pub(super) fn new(access_unit_bytes: usize) -> Self {
         Pictures { assembler: annexb::Assembler::new(access_unit_bytes), told: Default::default() }
     }

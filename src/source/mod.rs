@@ -10,6 +10,7 @@ pub mod rtsp;
 pub mod settings;
 pub mod snapshot;
 pub mod speaker;
+pub mod v4l2;
 pub mod yi;
 
 use crate::time::Instant;

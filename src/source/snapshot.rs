@@ -1,6 +1,6 @@
 //! Still pictures: where `/resource` and `hksvd snapshot` get their JPEG from.
 
-use super::raptor;
+use super::{raptor, v4l2};
 use crate::config::{Loopback, SnapshotSource};
 use crate::io::command::{self, Commands, Order};
 use crate::io::http_get;
@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What is answered when the camera gives no picture: 640x360, baseline JPEG.
 pub static PLACEHOLDER: &[u8] = include_bytes!("placeholder.jpg");
@@ -48,6 +48,8 @@ pub enum NoPicture {
     Http(http_get::Failed),
     /// The command has printed none.
     Exec(command::Failed),
+    /// The device gives none.
+    Device(PathBuf, std::io::Error),
 }
 
 impl fmt::Display for NoPicture {
@@ -61,6 +63,7 @@ impl fmt::Display for NoPicture {
             NoPicture::TooLong => write!(f, "no picture within {} s", LIMIT.as_secs()),
             NoPicture::Http(why) => why.fmt(f),
             NoPicture::Exec(why) => write!(f, "the command {why}"),
+            NoPicture::Device(path, why) => write!(f, "{}: {why}", path.display()),
         }
     }
 }
@@ -95,7 +98,7 @@ fn checked(jpeg: Vec<u8>) -> Result<Vec<u8>, NoPicture> {
     }
 }
 
-fn is_jpeg(bytes: &[u8]) -> bool {
+pub(super) fn is_jpeg(bytes: &[u8]) -> bool {
     // Cameras pad the end of a picture with zeros.
     let end = bytes.iter().rposition(|&b| b != 0).map_or(0, |last| last + 1);
     bytes.starts_with(&[0xff, 0xd8, 0xff]) && bytes[..end].ends_with(&[0xff, 0xd9])
@@ -195,8 +198,13 @@ fn prudynt_answer(bytes: &mut [u8], closed: bool, most: usize) -> Result<Option<
     }
 }
 
+async fn from_node(path: PathBuf) -> Result<Vec<u8>, NoPicture> {
+    v4l2::picture(&path, MAX_BYTES).await.map_err(|why| NoPicture::Device(path, why))
+}
+
 /// Takes a picture from anything but a file: the larger one, where there are two. What is on this camera is
-/// looked for under `root`. There is no limit of time but for commands: drop it.
+/// looked for under `root`; `node` is the device of the video, if it comes from one. There is no limit of time but for
+/// commands: drop it.
 ///
 /// # Errors
 /// [`NoPicture`].
@@ -204,11 +212,16 @@ pub async fn fetch(
     source: &SnapshotSource,
     commands: &Commands,
     root: &Path,
+    node: Option<&Path>,
     large: bool,
 ) -> Result<Vec<u8>, NoPicture> {
     let jpeg = match source {
+        SnapshotSource::V4l2(path) => from_node(path.clone()).await?,
         SnapshotSource::Auto => {
-            let streamer = Streamer::find(root).ok_or(NoPicture::NoSource)?;
+            let Some(streamer) = Streamer::find(root) else {
+                let node = node.and_then(|node| v4l2::picture_node(root, node)).ok_or(NoPicture::NoSource)?;
+                return from_node(node).await;
+            };
             let from_ring = if streamer == Streamer::Raptor { from_ring(root, large).await } else { None };
             match from_ring {
                 Some(jpeg) => jpeg,

@@ -75,7 +75,8 @@ pub struct Capability {
     pub capabilities: u32,
     /// Of this node.
     pub device_caps: u32,
-    reserved: [u32; 3],
+    /// Zeros.
+    pub reserved: [u32; 3],
 }
 
 /// struct v4l2_fmtdesc.
@@ -92,7 +93,8 @@ pub struct FormatDescription {
     pub description: [u8; 32],
     /// Four letters.
     pub pixel_format: u32,
-    reserved: [u32; 4],
+    /// Zeros.
+    pub reserved: [u32; 4],
 }
 
 /// struct v4l2_format with struct v4l2_pix_format in it.
@@ -102,7 +104,7 @@ pub struct Format {
     /// [`CAPTURE`].
     pub kind: u32,
     /// Another member of the union has pointers in it.
-    aligned: [c_ulong; 0],
+    pub aligned: [c_ulong; 0],
     /// In pixels.
     pub width: u32,
     /// In pixels.
@@ -115,7 +117,8 @@ pub struct Format {
     pub bytes_per_line: u32,
     /// The largest picture.
     pub size_image: u32,
-    rest: [u32; 44],
+    /// Zeros.
+    pub rest: [u32; 44],
 }
 
 impl Default for Format {
@@ -146,7 +149,8 @@ pub struct FrameSize {
     pub kind: u32,
     /// Width and height, or for a range: least width, most, step, least height, most, step.
     pub sizes: [u32; 6],
-    reserved: [u32; 2],
+    /// Zeros.
+    pub reserved: [u32; 2],
 }
 
 /// struct v4l2_frmivalenum.
@@ -165,7 +169,8 @@ pub struct FrameInterval {
     pub kind: u32,
     /// Seconds as a fraction, or for a range: least, most, step.
     pub intervals: [u32; 6],
-    reserved: [u32; 2],
+    /// Zeros.
+    pub reserved: [u32; 2],
 }
 
 /// struct v4l2_streamparm with struct v4l2_captureparm in it.
@@ -182,7 +187,8 @@ pub struct StreamParameters {
     pub numerator: u32,
     /// Denominator.
     pub denominator: u32,
-    rest: [u32; 46],
+    /// Zeros.
+    pub rest: [u32; 46],
 }
 
 impl Default for StreamParameters {
@@ -211,7 +217,8 @@ pub struct QueryControl {
     pub default: i32,
     /// [`CONTROL_DISABLED`].
     pub flags: u32,
-    reserved: [u32; 2],
+    /// Zeros.
+    pub reserved: [u32; 2],
 }
 
 /// struct v4l2_control.
@@ -234,7 +241,8 @@ pub struct RequestBuffers {
     pub kind: u32,
     /// [`MMAP`].
     pub memory: u32,
-    reserved: [u32; 2],
+    /// Zeros.
+    pub reserved: [u32; 2],
 }
 
 /// struct v4l2_buffer.
@@ -253,16 +261,18 @@ pub struct Buffer {
     pub field: u32,
     /// Seconds, microseconds.
     pub timestamp: [c_long; 2],
-    timecode: [u32; 4],
+    /// Not used.
+    pub timecode: [u32; 4],
     /// Counted by the driver.
     pub sequence: u32,
     /// [`MMAP`].
     pub memory: u32,
-    /// Where to map it: a union with pointers, of which the first four bytes are this, on these processors.
-    offset: c_ulong,
+    /// Where to map it, in its first four bytes: a union with pointers.
+    pub place: c_ulong,
     /// So much fits in.
     pub length: u32,
-    reserved: [u32; 2],
+    /// Zeros.
+    pub reserved: [u32; 2],
 }
 
 impl Default for Buffer {
@@ -277,7 +287,7 @@ impl Default for Buffer {
             timecode: [0; 4],
             sequence: 0,
             memory: MMAP,
-            offset: 0,
+            place: 0,
             length: 0,
             reserved: [0; 2],
         }
@@ -287,7 +297,7 @@ impl Default for Buffer {
 impl Buffer {
     /// Where it is mapped from.
     pub fn offset(&self) -> u32 {
-        let bytes = self.offset.to_ne_bytes();
+        let bytes = self.place.to_ne_bytes();
         u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
     }
 
@@ -296,7 +306,7 @@ impl Buffer {
     pub fn set_offset(&mut self, offset: u32) {
         let mut bytes = [0; size_of::<c_ulong>()];
         bytes[..4].copy_from_slice(&offset.to_ne_bytes());
-        self.offset = c_ulong::from_ne_bytes(bytes);
+        self.place = c_ulong::from_ne_bytes(bytes);
     }
 }
 
