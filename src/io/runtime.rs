@@ -1,7 +1,10 @@
-//! The facade over the executor and the reactor: no other file names smol.
+//! The executor, and the facade over the reactor.
 //!
 //! One thread, one [`Executor`]. Timers, descriptors and [`Signal`]s are all that a task may wait
 //! for; a future may be dropped at every await point, so what must survive lives in the core types.
+//!
+//! An executor of our own because of what it does not do: no copy of its code for each kind of task (130 kB with
+//! async-executor), no queue that takes from the heap, and no locks against other threads, which wake nobody here.
 
 use super::reactor::{self, Registered, Sleep};
 use crate::sys::epoll::Direction;
@@ -15,9 +18,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
 
-pub use smol::future::or;
+pub use futures_lite::future::or;
 /// Lets the other tasks run: whoever always finds something to read or to accept must not starve them.
-pub use smol::future::yield_now;
+pub use futures_lite::future::yield_now;
 
 /// The moment it is now, on the monotonic clock, counted from the first call in this process.
 pub fn now() -> Instant {
@@ -200,26 +203,80 @@ impl Drop for Changed<'_> {
 
 /// The one executor of the one thread.
 #[derive(Clone, Default)]
-pub struct Executor(Rc<smol::LocalExecutor<'static>>);
+pub struct Executor(Rc<Tasks>);
+
+/// A task without its place and its type: one type, so that what runs it is there once.
+type Boxed = Pin<Box<dyn Future<Output = ()>>>;
+
+#[derive(Default)]
+struct Tasks {
+    places: RefCell<Vec<Option<Task>>>,
+    /// Whose turn it is, so that all get theirs.
+    next: Cell<usize>,
+}
+
+struct Task {
+    called: Arc<Called>,
+    /// Away while it runs.
+    future: Option<Boxed>,
+}
+
+impl Tasks {
+    fn add(&self, future: Boxed) {
+        let task = Some(Task { called: Arc::default(), future: Some(future) });
+        let mut places = self.places.borrow_mut();
+        match places.iter().position(Option::is_none) {
+            Some(free) => places[free] = task,
+            None => places.push(task),
+        }
+    }
+
+    /// The next task that was called, by its place.
+    fn take_called(&self) -> Option<(usize, Arc<Called>, Boxed)> {
+        let mut places = self.places.borrow_mut();
+        let (before, from) = (0..self.next.get(), self.next.get()..places.len());
+        let is_called = |place: &usize| places[*place].as_ref().is_some_and(|task| task.called.take());
+        let place = from.chain(before).find(is_called)?;
+        self.next.set(place + 1);
+        let task = places[place].as_mut()?;
+        Some((place, task.called.clone(), task.future.take()?))
+    }
+
+    /// Runs one task that was called, until it waits; `false`: there is none.
+    fn run_one(&self) -> bool {
+        let Some((place, called, mut future)) = self.take_called() else { return false };
+        // Nothing is borrowed meanwhile: it may spawn others, and so may its drop.
+        let is_done = future.as_mut().poll(&mut Context::from_waker(&called.into())).is_ready();
+        let mut places = self.places.borrow_mut();
+        if is_done {
+            places[place] = None;
+            drop(places);
+            drop(future);
+        } else if let Some(task) = &mut places[place] {
+            task.future = Some(future);
+        }
+        true
+    }
+}
 
 impl Executor {
     /// Starts a task that runs until it ends by itself.
     pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
-        self.0.spawn(task).detach();
+        self.0.add(Box::pin(task));
     }
 
     /// Runs all tasks until `main` is done.
     pub fn block_on<R>(&self, main: impl Future<Output = R>) -> R {
         let mut main = pin!(main);
-        let called = Arc::new(Called(AtomicBool::new(true)));
+        let called = Arc::new(Called::default());
         let waker = Waker::from(called.clone());
         loop {
-            if called.0.swap(false, Ordering::Relaxed)
+            if called.take()
                 && let Poll::Ready(result) = main.as_mut().poll(&mut Context::from_waker(&waker))
             {
                 return result;
             }
-            let idle = (0..ROUND).any(|_| !self.0.try_tick());
+            let idle = (0..ROUND).any(|_| !self.0.run_one());
             reactor::turn(!idle || called.0.load(Ordering::Relaxed));
         }
     }
@@ -229,8 +286,24 @@ impl Executor {
 /// the others from hearing their peers.
 const ROUND: usize = 32;
 
-/// The main future was woken. All wakers are called on the one thread; atomic is what [`Wake`] wants.
+/// Whether a future was woken, and is to be polled. All wakers are called on the one thread; atomic is what [`Wake`]
+/// wants.
 struct Called(AtomicBool);
+
+impl Default for Called {
+    /// Who is new is called.
+    fn default() -> Self {
+        Called(AtomicBool::new(true))
+    }
+}
+
+impl Called {
+    fn take(&self) -> bool {
+        let called = self.0.load(Ordering::Relaxed);
+        self.0.store(false, Ordering::Relaxed);
+        called
+    }
+}
 
 impl Wake for Called {
     fn wake(self: Arc<Self>) {
@@ -412,5 +485,74 @@ mod tests {
             }
         });
         assert_eq!(woken.get(), 3);
+    }
+
+    #[test]
+    fn tasks_take_turns_and_leave_their_place_to_others() {
+        let executor = Executor::default();
+        let order = Rc::new(RefCell::new(Vec::new()));
+        for who in 0..3 {
+            let order = order.clone();
+            executor.spawn(async move {
+                for _ in 0..2 {
+                    order.borrow_mut().push(who);
+                    yield_now().await;
+                }
+            });
+        }
+        executor.block_on(async {
+            while Rc::strong_count(&order) > 1 {
+                yield_now().await;
+            }
+        });
+        assert_eq!(*order.borrow(), [0, 1, 2, 0, 1, 2]);
+        executor.spawn(async {});
+        assert_eq!(executor.0.places.borrow().len(), 3);
+    }
+
+    /// Its drop starts another task.
+    struct Heir(Executor, Rc<Cell<u32>>);
+
+    impl Drop for Heir {
+        fn drop(&mut self) {
+            let count = self.1.clone();
+            self.0.spawn(async move { count.set(count.get() + 1) });
+        }
+    }
+
+    #[test]
+    fn a_task_and_its_drop_may_start_others() {
+        let executor = Executor::default();
+        let count = Rc::new(Cell::new(0));
+        let heir = Heir(executor.clone(), count.clone());
+        let (inner, counted) = (executor.clone(), count.clone());
+        executor.spawn(async move {
+            let _heir = heir;
+            inner.spawn(async move { counted.set(counted.get() + 10) });
+            yield_now().await;
+        });
+        executor.block_on(async {
+            while count.get() < 11 {
+                yield_now().await;
+            }
+        });
+    }
+
+    #[test]
+    fn who_is_woken_after_the_end_is_nobody() {
+        let (executor, signal) = (Executor::default(), Rc::new(Signal::default()));
+        let kept = Rc::new(RefCell::new(None));
+        let (keep, waited) = (kept.clone(), signal.clone());
+        executor.spawn(async move {
+            std::future::poll_fn(|cx| {
+                *keep.borrow_mut() = Some(cx.waker().clone());
+                Poll::Ready(())
+            })
+            .await;
+            waited.notify();
+        });
+        executor.block_on(async { signal.changed(0).await });
+        kept.take().expect("a waker").wake();
+        assert!(!executor.0.run_one());
     }
 }
