@@ -157,7 +157,7 @@ fn fifos_are_found_with_their_sound() {
     feeders[1].play(&feeder::access_units(SMALL));
     feeders[2].play(&feeder::adts_frames(AUDIO));
     let program = Program::run_on(&root, &folder, &folder.config(json!({})));
-    program.wait_said("video.source: found: fifo:");
+    program.wait_said("video.source: found: fifo+yi:");
     let status = program.wait_status("pictures and sound", |status| {
         status["source"]["state"] == "running" && status["source"]["audio"] != "none"
     });

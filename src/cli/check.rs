@@ -161,7 +161,7 @@ fn source(config: &Config, status: Option<&str>, findings: &mut Vec<Finding>) ->
         }
         let seen = match configured {
             VideoSource::Demo => return None,
-            _ if is_there => look_at(config, &root, configured, &config.audio.source, findings),
+            _ if is_there => look_at(config, &root, configured, findings),
             _ => None,
         };
         if seen.is_some() {
@@ -179,13 +179,7 @@ fn source(config: &Config, status: Option<&str>, findings: &mut Vec<Finding>) ->
     if let Some(status) = status {
         return running(status, findings);
     }
-    let seen = search.found.iter().find_map(|found| {
-        let audio = match (&config.audio.source, &found.audio) {
-            (AudioSource::Auto, Some(audio)) => audio,
-            (configured, _) => configured,
-        };
-        look_at(config, &root, &found.video, audio, findings)
-    });
+    let seen = search.found.iter().find_map(|found| look_at(config, &root, &found.video, findings));
     if seen.is_none() {
         findings.push(missing("video.source: not set, and nothing was found that gives H.264: name one"));
     }
@@ -193,14 +187,8 @@ fn source(config: &Config, status: Option<&str>, findings: &mut Vec<Finding>) ->
 }
 
 /// Plays a source for a few seconds.
-fn look_at(
-    config: &Config,
-    root: &Path,
-    video: &VideoSource,
-    audio: &AudioSource,
-    findings: &mut Vec<Finding>,
-) -> Option<(Seen, String)> {
-    let (seen, said) = measure(config, root, video, audio);
+fn look_at(config: &Config, root: &Path, video: &VideoSource, findings: &mut Vec<Finding>) -> Option<(Seen, String)> {
+    let (seen, said) = measure(config, root, video);
     if seen.is_none() && said.is_empty() {
         findings.push(missing(format!("{video}: no pictures come")));
     }

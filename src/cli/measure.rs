@@ -10,7 +10,7 @@ use crate::time::{Duration, Instant};
 use crate::wire::h264::AnnexB;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use std::cell::RefCell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Mutex, PoisonError};
 
@@ -144,7 +144,7 @@ impl Log for Ear {
 }
 
 /// Plays a source with its sound for a few seconds: what was seen, if anything, and what there was to say.
-pub fn measure(config: &Config, root: &Path, video: &VideoSource, audio: &AudioSource) -> (Option<Seen>, Vec<String>) {
+pub fn measure(config: &Config, root: &Path, video: &VideoSource) -> (Option<Seen>, Vec<String>) {
     // It fails when it was done before.
     let _ = log::set_logger(&EAR);
     log::set_max_level(LevelFilter::Warn);
@@ -160,17 +160,24 @@ pub fn measure(config: &Config, root: &Path, video: &VideoSource, audio: &AudioS
         bytes: memory::budget(config).access_unit_bytes,
     };
     let pictures = async {
-        let error =
-            daemon::deliver("video.source", video, audio, &place, &Signal::default(), &mut Shared(eye.clone())).await;
+        let error = daemon::deliver(
+            "video.source",
+            video,
+            &config.audio.source,
+            &place,
+            &Signal::default(),
+            &mut Shared(eye.clone()),
+        )
+        .await;
         log::error!("{error}");
     };
     let sound = async {
         let mut ear = Shared(eye.clone());
         let mut ear: &mut dyn Sink = &mut ear;
-        if let AudioSource::Fifo(path) = audio {
+        if let Some((path, format)) = sound_fifo(config, video, format) {
             let error = match format {
-                Format::Adts => fifo::audio(path, &Signal::default(), || true, &mut ear).await,
-                Format::Pcm { rate_hz } => fifo::pcm(path, rate_hz, &mut ear).await,
+                Format::Adts => fifo::audio(&path, &Signal::default(), || true, &mut ear).await,
+                Format::Pcm { rate_hz } => fifo::pcm(&path, rate_hz, &mut ear).await,
             };
             log::error!("{error}");
         }
@@ -179,6 +186,22 @@ pub fn measure(config: &Config, root: &Path, video: &VideoSource, audio: &AudioS
     Executor::default().block_on(or(pictures, or(sound, enough(&eye))));
     let said = core::mem::take(&mut *EAR.0.lock().unwrap_or_else(PoisonError::into_inner));
     (eye.borrow().seen(), said)
+}
+
+/// The FIFO that the sound comes through, when it comes through one. Nothing is asked of the firmware for it.
+fn sound_fifo(config: &Config, video: &VideoSource, format: Format) -> Option<(PathBuf, Format)> {
+    match (&config.audio.source, video) {
+        (AudioSource::Fifo(path), _) => Some((path.clone(), format)),
+        (AudioSource::Auto, VideoSource::YiFifo(video)) => {
+            let pcm = Format::Pcm { rate_hz: config.audio.rate_hz };
+            let beside = [("aac_audio_fifo", Format::Adts), ("audio_fifo", pcm)];
+            beside
+                .map(|(name, format)| (video.with_file_name(name), format))
+                .into_iter()
+                .find(|(path, _)| path.exists())
+        }
+        _ => None,
+    }
 }
 
 async fn enough(eye: &RefCell<Eye>) {

@@ -201,17 +201,6 @@ pub enum AudioSource {
     File(PathBuf),
 }
 
-impl fmt::Display for AudioSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            AudioSource::Auto => f.write_str("auto"),
-            AudioSource::None => f.write_str("none"),
-            AudioSource::Fifo(path) => write!(f, "fifo:{}", path.display()),
-            AudioSource::File(path) => write!(f, "file:{}", path.display()),
-        }
-    }
-}
-
 impl Text for AudioSource {
     const EXPECTED: &'static str = "a source of sound: auto, none, fifo:PATH, file:PATH";
     fn parse(text: &str) -> Result<Self, String> {

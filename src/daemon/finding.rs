@@ -1,14 +1,10 @@
 //! Without `video.source`: looking for the camera's stream, until there is one, and again when it has gone for good.
 
-use super::feed::Feed;
 use super::shared::Shared;
-use super::{Heard, memory, play, play_sound};
-use crate::config::AudioSource;
-use crate::io::runtime::{now, or, sleep_until};
+use crate::io::runtime::{now, sleep_until};
 use crate::media::Budget;
 use crate::source::find::{self, Found};
 use crate::time::{Duration, Instant};
-use std::future::pending;
 use std::rc::Rc;
 
 /// Between two looks; doubled each time. A look costs a few system calls.
@@ -45,10 +41,12 @@ pub async fn run(shared: Rc<Shared>, budget: Budget) {
             continue;
         }
         pause = PAUSE[0];
-        for found in search.found {
-            let started = now();
-            // Dropping what plays closes it.
-            or(play_found(&shared, budget, found), silence(&shared, started, patience)).await;
+        for Found { video, live } in search.found {
+            let (started, over) = (now(), Rc::default());
+            let live = shared.config.video.live_source.clone().or(live);
+            super::start(&shared, budget, video, live, &over);
+            silence(&shared, started, patience).await;
+            over.notify();
             *shared.playing.borrow_mut() = [None, None];
             if has_come(&shared, started).is_some() {
                 patience = PICTURE_PATIENCE[0];
@@ -57,38 +55,6 @@ pub async fn run(shared: Rc<Shared>, budget: Budget) {
             patience = (patience * 2).min(PICTURE_PATIENCE[1]);
         }
     }
-}
-
-/// Plays it for ever.
-async fn play_found(shared: &Rc<Shared>, budget: Budget, found: Found) {
-    let config = &shared.config;
-    let live = config.video.live_source.clone().or(found.live);
-    let audio = match &config.audio.source {
-        AudioSource::Auto => found.audio.unwrap_or(AudioSource::Auto),
-        // A FIFO of the configuration is played anyway.
-        named => named.clone(),
-    };
-    *shared.playing.borrow_mut() = [Some(found.video.clone()), live.clone()];
-    let feed = Feed::new(shared.clone(), budget);
-    let feed = if matches!(audio, AudioSource::Fifo(_)) { feed.without_sound() } else { feed };
-    let video = play("video.source", found.video, audio.clone(), feed);
-    let sound = async {
-        match (&config.audio.source, audio) {
-            (AudioSource::Auto, AudioSource::Fifo(path)) => {
-                play_sound(Heard::At(path), shared.clone(), Feed::new(shared.clone(), budget)).await;
-            }
-            _ => pending().await,
-        }
-    };
-    let small = async {
-        match (live, memory::live_budget(config)) {
-            (Some(live), Some(budget)) => {
-                play("video.live_source", live, AudioSource::None, Feed::live(shared.clone(), budget)).await;
-            }
-            _ => pending().await,
-        }
-    };
-    or(video, or(sound, small)).await;
 }
 
 /// When the last picture came, if one came since.

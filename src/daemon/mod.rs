@@ -326,29 +326,42 @@ pub fn root() -> PathBuf {
 
 fn start_sources(shared: &Rc<Shared>, budget: Budget) {
     let config = &shared.config;
+    if let SpeakerSink::YiFifo(path) = &config.speaker.sink {
+        yi::request(path);
+    }
+    match config.video.source.clone() {
+        Some(video) => start(shared, budget, video, config.video.live_source.clone(), &Rc::default()),
+        None => shared.executor.spawn(finding::run(shared.clone(), budget)),
+    }
+}
+
+/// Plays the main source with its sound, and the small one, until it is `over`.
+fn start(shared: &Rc<Shared>, budget: Budget, video: VideoSource, live: Option<VideoSource>, over: &Rc<Signal>) {
+    let config = &shared.config;
+    *shared.playing.borrow_mut() = [Some(video.clone()), live.clone()];
     let audio = config.audio.source.clone();
-    let sound = match (&audio, &config.video.source) {
+    let sound = match (&audio, &video) {
         (AudioSource::Fifo(path), _) => Some(Heard::At(path.clone())),
-        (AudioSource::Auto, Some(VideoSource::YiFifo(video))) => Some(Heard::Beside(video.clone())),
+        (AudioSource::Auto, VideoSource::YiFifo(video)) => Some(Heard::Beside(video.clone())),
         _ => None,
     };
     let has_own_sound = sound.is_some();
     if let Some(sound) = sound {
-        shared.executor.spawn(play_sound(sound, shared.clone(), Feed::new(shared.clone(), budget)));
+        until(shared, over, play_sound(sound, shared.clone(), Feed::new(shared.clone(), budget)));
     }
-    if let SpeakerSink::YiFifo(path) = &config.speaker.sink {
-        yi::request(path);
-    }
-    let Some(video) = config.video.source.clone() else {
-        return shared.executor.spawn(finding::run(shared.clone(), budget));
-    };
     let feed = Feed::new(shared.clone(), budget);
     let feed = if has_own_sound { feed.without_sound() } else { feed };
-    shared.executor.spawn(play("video.source", video, audio, feed));
-    if let (Some(video), Some(budget)) = (config.video.live_source.clone(), memory::live_budget(config)) {
+    until(shared, over, play("video.source", video, audio, feed));
+    if let (Some(video), Some(budget)) = (live, memory::live_budget(config)) {
         let feed = Feed::live(shared.clone(), budget);
-        shared.executor.spawn(play("video.live_source", video, AudioSource::None, feed));
+        until(shared, over, play("video.live_source", video, AudioSource::None, feed));
     }
+}
+
+fn until(shared: &Shared, over: &Rc<Signal>, task: impl Future<Output = ()> + 'static) {
+    let (over, seen) = (over.clone(), over.count());
+    // What plays is closed by being dropped.
+    shared.executor.spawn(async move { or(task, over.changed(seen)).await });
 }
 
 /// The FIFO of the sound.

@@ -4,7 +4,8 @@
 use super::raptor;
 use super::settings::{LARGEST, Rtsp};
 use super::snapshot::Streamer;
-use crate::config::{AudioSource, RaptorStream, VideoSource};
+use super::yi;
+use crate::config::{RaptorStream, VideoSource};
 use crate::io::runtime::{Fd, now, or, sleep_until};
 use crate::sys::connect;
 use crate::time::Duration;
@@ -44,8 +45,6 @@ pub struct Found {
     pub video: VideoSource,
     /// The small one, when there is one.
     pub live: Option<VideoSource>,
-    /// Where the sound is, when it does not come with the video.
-    pub audio: Option<AudioSource>,
 }
 
 /// What a search has brought.
@@ -62,9 +61,11 @@ pub struct Search {
 /// A server that does not answer by then is none.
 const LIMIT: Duration = Duration::from_secs(1);
 
-/// FIFOs of the yi-hack firmwares: pictures, small pictures, sound in ADTS; and the file that names the codec of the first.
-const FIFOS: [&str; 3] = ["tmp/h264_high_fifo", "tmp/h264_low_fifo", "tmp/aac_audio_fifo"];
-const FIFO_CODEC: &str = "tmp/highres";
+/// FIFOs of the yi-hack firmwares: large and small pictures. Their sound is known by them.
+const FIFOS: [&str; 2] = ["tmp/h264_high_fifo", "tmp/h264_low_fifo"];
+
+/// What cameras of Yi with Allwinner's processors have instead. Its layout goes by the model.
+const FRAME_BUFFER: &str = "dev/shm/fshare_frame_buf";
 
 /// The V4L2 devices that offer H.264. To be `source::v4l2`'s probe as soon as there is one.
 fn v4l2_nodes(_root: &Path) -> Vec<PathBuf> {
@@ -79,7 +80,7 @@ pub async fn look(root: &Path) -> Search {
     }
     match v4l2_nodes(root) {
         nodes if nodes.is_empty() => search.say(Verdict::Tried, "v4l2: no device that offers H.264".into()),
-        nodes => nodes.into_iter().for_each(|node| search.add(VideoSource::V4l2(node), None, None)),
+        nodes => nodes.into_iter().for_each(|node| search.add(VideoSource::V4l2(node), None)),
     }
     search.look_for_fifos(root);
     search
@@ -90,16 +91,13 @@ impl Search {
         self.said.push((verdict, text));
     }
 
-    fn add(&mut self, video: VideoSource, live: Option<VideoSource>, audio: Option<AudioSource>) {
+    fn add(&mut self, video: VideoSource, live: Option<VideoSource>) {
         let mut text = video.to_string();
         if let Some(live) = &live {
             text = format!("{text}, for small views {live}");
         }
-        if let Some(audio) = &audio {
-            text = format!("{text}, sound {audio}");
-        }
         self.say(Verdict::Found, text);
-        self.found.push(Found { video, live, audio });
+        self.found.push(Found { video, live });
     }
 
     /// `false` when a server would have nothing better.
@@ -108,7 +106,7 @@ impl Search {
         match raptor::codec(root, RaptorStream::Main) {
             Ok(Codec::H264) => {
                 let has_sub = raptor::codec(root, RaptorStream::Sub).is_ok_and(|codec| codec == Codec::H264);
-                self.add(main, has_sub.then_some(VideoSource::Raptor(RaptorStream::Sub)), None);
+                self.add(main, has_sub.then_some(VideoSource::Raptor(RaptorStream::Sub)));
                 true
             }
             Ok(_) => {
@@ -139,28 +137,31 @@ impl Search {
             None => Err(ErrorKind::InvalidInput.into()),
         };
         match (answer, main) {
-            (Ok(()), Some(main)) => self.add(main, sub, None),
+            (Ok(()), Some(main)) => self.add(main, sub),
             (Err(error), Some(main)) => self.say(Verdict::Tried, format!("{main} (by {of}): {error}")),
             (_, None) => {}
         }
     }
 
     fn look_for_fifos(&mut self, root: &Path) {
-        let there = |path: &&str| root.join(path).metadata().is_ok_and(|there| there.file_type().is_fifo());
-        let [high, low, sound] = FIFOS.map(|path| Some(path).filter(there).map(|path| root.join(path)));
-        let is_h265 = read(&root.join(FIFO_CODEC)).is_some_and(|codec| codec.starts_with(b"h265"));
-        let audio = sound.map(AudioSource::Fifo);
-        // FIFOs with a layout of their own are `fifo+NAME:`; these are plain.
-        match (high, low) {
-            (Some(high), low) if is_h265 => {
-                self.say(Verdict::Refused, format!("fifo:{} is H.265", high.display()));
-                if let Some(low) = low {
-                    self.add(VideoSource::Fifo(low), None, audio);
-                }
+        let mut usable = Vec::new();
+        for path in FIFOS.map(|path| root.join(path)) {
+            if !path.metadata().is_ok_and(|there| there.file_type().is_fifo()) {
+                continue;
             }
-            (Some(high), low) => self.add(VideoSource::Fifo(high), low.map(VideoSource::Fifo), audio),
-            (None, Some(low)) => self.add(VideoSource::Fifo(low), None, audio),
-            (None, None) => self.say(Verdict::Tried, "fifo: no /tmp/h264_high_fifo or /tmp/h264_low_fifo".into()),
+            match yi::codec(&path) {
+                Ok(()) => usable.push(VideoSource::YiFifo(path)),
+                Err(error) => self.say(Verdict::Refused, format!("fifo+yi: {error}")),
+            }
+        }
+        let mut usable = usable.into_iter();
+        match usable.next() {
+            Some(video) => self.add(video, usable.next()),
+            None => self.say(Verdict::Tried, "fifo+yi: no /tmp/h264_high_fifo or /tmp/h264_low_fifo".into()),
+        }
+        if root.join(FRAME_BUFFER).exists() {
+            let text = "yi: /dev/shm/fshare_frame_buf goes by the camera's model: set video.source to yi:MODEL";
+            self.say(Verdict::Refused, text.into());
         }
     }
 }
@@ -279,7 +280,7 @@ mod tests {
         assert!(said[1].starts_with("tried: rtsp://…@127.0.0.1:"), "{}", said[1]);
         assert!(said[1].contains("/ch0 (by etc/prudynt.json): Connection refused"), "{}", said[1]);
         assert_eq!(said[2], "tried: v4l2: no device that offers H.264");
-        assert_eq!(said[3], "tried: fifo: no /tmp/h264_high_fifo or /tmp/h264_low_fifo");
+        assert_eq!(said[3], "tried: fifo+yi: no /tmp/h264_high_fifo or /tmp/h264_low_fifo");
         assert!(!root.look().ring_is_late);
     }
 
@@ -346,13 +347,18 @@ mod tests {
         std::fs::remove_file(root.0.join("tmp/h264_high_fifo")).unwrap();
         root.fifo("tmp/h264_high_fifo");
         root.fifo("tmp/h264_low_fifo");
-        root.fifo("tmp/aac_audio_fifo");
         let said = root.found().1.pop().unwrap();
-        let all = "fifo:/tmp/h264_high_fifo, for small views fifo:/tmp/h264_low_fifo, sound fifo:/tmp/aac_audio_fifo";
-        assert_eq!(said, format!("found: {all}"));
+        assert_eq!(said, "found: fifo+yi:/tmp/h264_high_fifo, for small views fifo+yi:/tmp/h264_low_fifo");
         root.file("tmp/highres", b"h265\n");
+        root.file("dev/shm/fshare_frame_buf", b"");
         let (found, said) = root.found();
-        assert_eq!(found, ["fifo:/tmp/h264_low_fifo"]);
-        assert_eq!(said[3], "refused: fifo:/tmp/h264_high_fifo is H.265");
+        assert_eq!(found, ["fifo+yi:/tmp/h264_low_fifo"]);
+        assert!(said[3].starts_with("refused: fifo+yi: /tmp/h264_high_fifo is H.265, "), "{}", said[3]);
+        assert_eq!(said[4], "found: fifo+yi:/tmp/h264_low_fifo");
+        assert!(
+            said[5].starts_with("refused: yi: /dev/shm/fshare_frame_buf goes by the camera's model"),
+            "{}",
+            said[5]
+        );
     }
 }

@@ -38,7 +38,7 @@ pub async fn video(path: &Path, access_unit_bytes: usize, sink: &mut impl Sink) 
 }
 
 /// What the firmware says of the stream, when it says anything: `highres` or `lowres` beside the FIFO.
-fn codec(path: &Path) -> Result<()> {
+pub(super) fn codec(path: &Path) -> Result<()> {
     let is_low = path.file_name().is_some_and(|name| name.as_encoded_bytes().windows(3).any(|part| part == b"low"));
     let said = std::fs::read(path.with_file_name(if is_low { "lowres" } else { "highres" }));
     if !said.is_ok_and(|said| said.starts_with(b"h265")) {
