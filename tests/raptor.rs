@@ -310,6 +310,40 @@ fn viewers_get_the_opus_packets_of_the_ring() {
 }
 
 #[test]
+fn the_encoder_is_set_as_hub_and_viewers_want_and_back() {
+    let folder = Folder::new("raptor-rates");
+    let mut stand_in = StandIn::start("rates");
+    stand_in.order("main shm 32 0 large 0");
+    stand_in.order("sub shm 32 0 small 0");
+    stand_in.order("control 3000000 250");
+    let video = json!({"source": "raptor:main", "live_source": "raptor:sub", "fps": 30});
+    let config = folder.config(json!({"video": video, "motion": {"mode": "api"}}));
+    let program = Program::run_on(&stand_in.root, &folder, &config);
+    program.wait_status("pictures", |s| s["frames"].as_u64() > Some(40));
+    let (_, mut client) = Client::pair(program.port());
+    client.arm(true);
+    let told = |stand_in: &StandIn, what: &str| stand_in.wait(what, |s| s.count(what) == 1);
+    told(&stand_in, "set-bitrate 0 2000000");
+    told(&stand_in, "set-gop 0 100");
+    // Whoever watches the small stream changes that alone.
+    let mut viewer = Viewer::set_up(&mut client, 0).expect("it is free");
+    viewer.start(&mut client, Wish { width: 640, height: 360, kbps: 299, ..AT_HOME });
+    told(&stand_in, "set-bitrate 1 299000");
+    viewer.reconfigure(&mut client, Wish { width: 640, height: 360, kbps: 450, ..AT_HOME });
+    told(&stand_in, "set-bitrate 1 400000");
+    viewer.command(&mut client, 0);
+    viewer.video.wait_bye();
+    told(&stand_in, "set-bitrate 1 3000000");
+    // The streamer starts again, with what its owner has set meanwhile.
+    stand_in.order("set 0 4000000");
+    stand_in.order("again");
+    stand_in.wait("once more", |s| s.count("set-bitrate 0 2000000") == 2);
+    program.stop();
+    told(&stand_in, "set-bitrate 0 4000000");
+    told(&stand_in, "set-gop 0 250");
+}
+
+#[test]
 fn another_version_is_refused() {
     let mut stand_in = StandIn::start("version");
     stand_in.order("main embedded 32 1000000 large 0");

@@ -318,6 +318,10 @@ impl Sink for Feed {
     }
 
     fn trouble(&mut self, track: Track, trouble: Trouble) {
+        if trouble == Trouble::WriterGone {
+            let restarts = &self.shared.source_restarts[usize::from(self.live)];
+            restarts.set(restarts.get().wrapping_add(1));
+        }
         if self.live {
             // The source itself has told the log.
             return;

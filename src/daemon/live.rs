@@ -57,6 +57,8 @@ pub struct LiveView {
     voice: RefCell<Option<Voice>>,
     is_watched: Cell<bool>,
     ended: Cell<bool>,
+    /// What its controller can take, as it says meanwhile.
+    hint_kbps: Cell<Option<u32>>,
     /// What the wall clock said at the set-up. It counts on from there: sound and picture would go apart
     /// when somebody sets the clock meanwhile.
     wall: (Instant, NtpNow),
@@ -89,7 +91,10 @@ impl LiveView {
                 log::debug!(target: "live", "{n}: a key frame is wanted");
                 shared.key_frame_wanted.notify();
             }
-            Report::BitrateHint { kbps } => log::debug!(target: "live", "{n}: {kbps} kbit/s are enough"),
+            Report::BitrateHint { kbps } => {
+                log::debug!(target: "live", "{n}: {kbps} kbit/s are enough");
+                self.hint_kbps.set(Some(kbps));
+            }
             Report::FirstPicture { after_ms } => log::debug!(target: "live", "{n}: first picture after {after_ms} ms"),
             Report::Lagged => log::debug!(target: "live", "{n}: pictures were overwritten before they were sent"),
             Report::Ended(cause) => {
@@ -141,6 +146,7 @@ impl LiveView {
         let video = video_choice(video);
         let before = self.small.get();
         self.choose_source(&video);
+        self.hint_kbps.set(None);
         let mut session = self.session.borrow_mut();
         session.reconfigure(video, now());
         if self.small.get() != before {
@@ -355,6 +361,7 @@ impl LiveViews for Watching<'_> {
             voice: RefCell::default(),
             is_watched: Cell::new(false),
             ended: Cell::new(false),
+            hint_kbps: Cell::default(),
             wall: (now(), NtpNow::from_unix(seconds, nanos)),
             lost: RefCell::default(),
         });
@@ -413,6 +420,28 @@ pub fn end_all(shared: &Shared, cause: Cause) {
 pub fn is_watched(shared: &Shared, small: bool) -> bool {
     let views = shared.views.borrow();
     views.iter().flatten().any(|view| view.is_watched.get() && !view.ended.get() && view.small.get() == small)
+}
+
+/// The lowest bitrate that somebody wants who watches the small stream, or the other one.
+pub fn wished_kbps(shared: &Shared, small: bool) -> Option<u32> {
+    let views = shared.views.borrow();
+    let watching = views.iter().flatten().filter(|view| !view.ended.get() && view.small.get() == small);
+    let wishes = watching.filter_map(|view| {
+        let wanted = wished(view.session.borrow().video()?);
+        Some(view.hint_kbps.get().map_or(wanted, |hint| hint.min(wanted)))
+    });
+    wishes.min().map(in_steps)
+}
+
+/// What a controller selects is a guess: telephones at home begin with 299 kbit/s. A bit for each pixel a second is
+/// given to all, until they say that it is too much.
+fn wished(video: &VideoChoice) -> u32 {
+    video.bitrate_kbps.max(u32::from(video.width) * u32::from(video.height) / 1_000)
+}
+
+/// A wish that moves all the time is not followed at every move.
+fn in_steps(kbps: u32) -> u32 {
+    kbps - if kbps > 400 { kbps % 100 } else { 0 }
 }
 
 /// Whether sound would be sent to anybody.

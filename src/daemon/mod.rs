@@ -8,6 +8,7 @@ mod clip;
 mod control;
 mod controllers;
 mod effects;
+mod encoder;
 mod feed;
 mod finding;
 mod live;
@@ -174,6 +175,9 @@ async fn serve(options: Options, executor: Executor, signals: Fd<std::fs::File>)
         states_changed: Signal::default(),
         key_frame_wanted: Signal::default(),
         playing: RefCell::new([config.video.source.clone(), config.video.live_source.clone()]),
+        source_restarts: Default::default(),
+        encoders_changed: Default::default(),
+        ending: Cell::default(),
         root: root(),
         stop: Cell::new(None),
         stop_changed: Signal::default(),
@@ -194,6 +198,7 @@ async fn serve(options: Options, executor: Executor, signals: Fd<std::fs::File>)
     start_control(&shared, budget, sockets.control, sockets.control_tcp)?;
     start_sources(&shared, budget);
     states::start(&shared);
+    encoder::start(&shared);
     #[cfg(feature = "opus")]
     executor.spawn(sound::play(shared.clone()));
     if shared.config.hap.mdns {
@@ -547,6 +552,8 @@ async fn stopped(shared: &Shared) -> Stop {
 /// makes hubs come back at once.
 async fn shut_down(shared: &Rc<Shared>) {
     log::info!("stopping");
+    shared.ending.set(true);
+    shared.states_changed.notify();
     streams::close_where(shared, Disconnect::Shutdown, |_| true);
     live::end_all(shared, live::Cause::Shutdown);
     for controller in shared.controllers.borrow().iter() {
@@ -561,6 +568,7 @@ async fn shut_down(shared: &Rc<Shared>) {
         shared.controllers.borrow().is_empty()
             && shared.streams.borrow().is_empty()
             && views.iter().all(Option::is_none)
+            && shared.encoders_changed.iter().all(|changed| !changed.get())
     };
     while now() < patience && !is_quiet() {
         sleep_until(now() + Duration::from_millis(10)).await;

@@ -126,6 +126,12 @@ pub struct Shared {
     pub key_frame_wanted: Signal,
     /// The main and the small source that are played: those of the configuration, or what was found.
     pub playing: RefCell<[Option<VideoSource>; 2]>,
+    /// How often the source, and the small one, began anew.
+    pub source_restarts: [Cell<u32>; 2],
+    /// Their encoders are not set as their owner has set them.
+    pub encoders_changed: [Cell<bool>; 2],
+    /// The daemon is about to end: nothing is wanted any more.
+    pub ending: Cell<bool>,
     /// The root of the file system, where the camera's own things are looked for; tests have another one.
     pub root: PathBuf,
     /// Somebody wants the daemon to stop; with `true`, to forget everything before.

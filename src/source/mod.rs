@@ -2,6 +2,7 @@
 //! access units and AAC frames, and hand those to a [`Sink`] with the time at which they came.
 
 pub mod demo;
+pub mod encoder;
 pub mod fifo;
 pub mod file;
 pub mod find;

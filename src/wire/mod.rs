@@ -9,6 +9,7 @@ pub mod http_answer;
 pub mod json;
 pub mod opus;
 pub mod raptor;
+pub mod raptor_control;
 pub mod rtcp;
 pub mod rtp;
 pub mod rtsp;

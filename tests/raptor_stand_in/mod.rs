@@ -3,9 +3,11 @@
 //! with the reader. The tests run it by starting their own program again.
 
 use crate::feeder::{Clip, access_units, adts_frames};
+use serde_json::{Value as Json, json};
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::SeqCst};
@@ -318,16 +320,61 @@ pub fn sound(codec: u32) -> (Vec<Vec<u8>>, Duration) {
     (frames, Duration::from_millis(20))
 }
 
+/// Bitrate and GOP of main and sub.
+type Channels = Arc<Mutex<[[usize; 2]; 2]>>;
+
+/// One request on the control socket: 16 bits of length, high byte first, and JSON; the answer likewise.
+fn obey(mut peer: UnixStream, channels: &Channels) {
+    let mut length = [0; 2];
+    if peer.read_exact(&mut length).is_err() {
+        return;
+    }
+    let mut json = vec![0; usize::from(u16::from_be_bytes(length))];
+    peer.read_exact(&mut json).expect("the request");
+    let request: Json = serde_json::from_slice(&json).expect("JSON");
+    let mut channels = channels.lock().unwrap();
+    let answer = match request["cmd"].as_str().expect("a command") {
+        "status" => {
+            let stream = |n: usize| {
+                let [bitrate, gop] = channels[n];
+                json!({"chn": n, "w": 1280, "h": 720, "codec": "h264", "bitrate": bitrate, "avg_bitrate": bitrate - 7,
+                       "gop": gop, "fps": 25, "stream_id": n, "available": true})
+            };
+            json!({"status": "ok", "streams": [stream(0), stream(1)]})
+        }
+        command @ ("set-bitrate" | "set-gop") => {
+            let number = |key: &str| request[key].as_u64().expect("a number") as usize;
+            channels[number("channel")][usize::from(command == "set-gop")] = number("value");
+            say(&format!("{command} {} {}", number("channel"), number("value")));
+            json!({"status": "ok"})
+        }
+        _ => json!({"status": "error", "reason": "unknown command"}),
+    };
+    let answer = answer.to_string();
+    let bytes = [&(answer.len() as u16).to_be_bytes(), answer.as_bytes()].concat();
+    // In two pieces, as a network may cut it anywhere.
+    let (one, two) = bytes.split_at(1);
+    for piece in [one, two] {
+        peer.write_all(piece).expect("taken");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// Obeys:
 /// `main KIND SLOTS DATA CLIP CODEC`: makes the ring `main` and publishes into it 30 times a second; KIND is
 ///   `embedded`, `shm` or `rmem`, CLIP is `large` or `small`;
 /// `audio CODEC`; `jpeg`: rings with sound and with stills, the latter for readers only;
+/// `sub`: the same for the small stream;
+/// `control BITRATE GOP`: answers on the encoder's control socket, of two channels that are set to this, and says what it
+///   is told to set; `set CHANNEL BITRATE`: somebody else sets it;
 /// `pause`, `go`; `burst N`: so many pictures without a rest; `torn`, `stale`: one picture of that kind;
 /// `again`: the ring is taken away and made anew in another file, `vanish`: taken away;
 /// `moved`: the encoder gets other memory; `version N`: says that it has another layout; `cut`: no file is left of it.
 fn act(root: &Path, orders: &Receiver<String>) {
     let mut sound_step = Duration::from_secs(1);
-    let (mut main, mut audio, mut jpeg): (Option<Ring>, Option<Ring>, Option<Ring>) = (None, None, None);
+    let (mut main, mut sub): (Option<Ring>, Option<Ring>) = (None, None);
+    let (mut audio, mut jpeg): (Option<Ring>, Option<Ring>) = (None, None);
+    let channels: Channels = Arc::default();
     let mut made: Vec<String> = Vec::new();
     let mut paused = false;
     let mut demand = 0;
@@ -340,8 +387,10 @@ fn act(root: &Path, orders: &Receiver<String>) {
             Err(RecvTimeoutError::Timeout) => {
                 if picture_at <= Instant::now() {
                     picture_at += PICTURE;
-                    if let Some(main) = main.as_mut().filter(|_| !paused) {
-                        main.publish(How::Well);
+                    for video in [&mut main, &mut sub] {
+                        if let Some(video) = video.as_mut().filter(|_| !paused) {
+                            video.publish(How::Well);
+                        }
                     }
                     if let Some(jpeg) = &mut jpeg {
                         let now = jpeg.memory.u32(68).load(SeqCst);
@@ -370,12 +419,26 @@ fn act(root: &Path, orders: &Receiver<String>) {
             words = made.clone();
         }
         match &*words[0] {
-            "main" => {
-                made = words.clone();
+            name @ ("main" | "sub") => {
                 let clip = access_units(if words[4] == "large" { LARGE } else { SMALL });
                 let (slots, data, codec) = (number(&words, 2), number(&words, 3), number(&words, 5) as u32);
-                main = Some(Ring::new(root, "main", slots, data, &words[1], codec, clip));
+                let ring = Some(Ring::new(root, name, slots, data, &words[1], codec, clip));
+                if name == "main" {
+                    (main, made) = (ring, words.clone());
+                } else {
+                    sub = ring;
+                }
             }
+            "control" => {
+                *channels.lock().unwrap() = [[number(&words, 1), number(&words, 2)]; 2];
+                let folder = root.join("var/run/rss");
+                std::fs::create_dir_all(&folder).expect("a folder");
+                let _ = std::fs::remove_file(folder.join("rvd.sock"));
+                let listener = UnixListener::bind(folder.join("rvd.sock")).expect("a socket");
+                let channels = channels.clone();
+                std::thread::spawn(move || listener.incoming().for_each(|peer| obey(peer.expect("a peer"), &channels)));
+            }
+            "set" => channels.lock().unwrap()[number(&words, 1)][0] = number(&words, 2),
             "audio" => {
                 let codec = number(&words, 1) as u32;
                 let (frames, step) = sound(codec);

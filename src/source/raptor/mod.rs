@@ -2,6 +2,7 @@
 //! costs one copy of each frame and no protocol.
 
 pub(super) mod clock;
+mod control;
 mod jpeg;
 mod ring;
 mod sound;
@@ -14,6 +15,7 @@ use crate::time::{Duration, Instant};
 use crate::wire::h264::{AnnexB, NalType};
 use crate::wire::raptor::{Codec, Slot};
 use clock::Clock;
+pub use control::carry_out;
 pub use jpeg::picture;
 use ring::{Found, Ring, Waiter};
 use sound::Sound;
