@@ -327,6 +327,7 @@ impl Sink for Feed {
             return;
         }
         if track == Track::Video {
+            self.shared.prebuffer.borrow_mut().handle_gap();
             match trouble {
                 // Whoever comes next is waited for up to its first IDR picture, wherever it begins.
                 Trouble::Garbage | Trouble::Torn | Trouble::Oversized | Trouble::Overrun | Trouble::WriterGone => {

@@ -222,6 +222,11 @@ impl Prebuffer {
         self.parameters = self.parameters.take().map(|p| VideoParameters { epoch: self.epoch, ..p });
     }
 
+    /// Pictures are missing in front of the next one: the distance of its key frame to the last one says nothing.
+    pub fn handle_gap(&mut self) {
+        self.last_key_90k = None;
+    }
+
     /// Sets how much may be kept; what no longer may be is overwritten at once.
     pub fn set_retention(&mut self, retention: Retention) {
         if retention == self.retention {
@@ -468,6 +473,15 @@ mod tests {
             p.push_audio(b"aac", gop * 18_000 + 4000);
         }
         assert_eq!(p.gop(), Some(Duration::from_millis(200)));
+        // What was missed says nothing of the encoder.
+        let mut gappy = prebuffer(1000);
+        for (n, pts_90k) in [0, 18_000, 900_000, 918_000].into_iter().enumerate() {
+            if n == 2 {
+                gappy.handle_gap();
+            }
+            push(&mut gappy, &idr(SPS), pts_90k, true);
+            assert_eq!(gappy.gop(), (n > 0).then_some(Duration::from_millis(200)));
+        }
         p.set_retention(Retention::CurrentGop);
         assert_eq!((p.video_numbers(), p.audio_numbers()), (4..6, 2..3));
         assert_eq!(p.video_sample(3), Err(Gone::Overrun));
