@@ -150,14 +150,15 @@ async def whole(step, options):
             fragments = recording.segments[2:]
             sent = sum(len(s.data) for s in fragments) * 8 / (fragments[-1].finished - recording.segments[1].finished)
             found["recording"]["kbps"] = round(sent / 1000)
-        guest, view = await second_controller(session, options)
-        came = sum(view.receivers[VIDEO].sizes)
-        await measure(options, step, "live", found, follow)
-        lasted = found["live"]["seconds"]
-        found["live"]["kbps"] = round((sum(view.receivers[VIDEO].sizes) - came) * 8 / 1000 / lasted)
-        require(await view.control(END) == 0, "end")
-        view.close()
-        await guest.close()
+        if not options.without_live:
+            guest, view = await second_controller(session, options)
+            came = sum(view.receivers[VIDEO].sizes)
+            await measure(options, step, "live", found, follow)
+            lasted = found["live"]["seconds"]
+            found["live"]["kbps"] = round((sum(view.receivers[VIDEO].sizes) - came) * 8 / 1000 / lasted)
+            require(await view.control(END) == 0, "end")
+            view.close()
+            await guest.close()
         await stream.close_stream(99)
         await post(options, "DELETE")
         stream.abandon()
@@ -176,6 +177,7 @@ def main():
     parser.add_argument("--audio", choices=("on", "off"), default="on")
     parser.add_argument("--idle-only", action="store_true", help="nobody pairs")
     parser.add_argument("--live-only", action="store_true", help="neither detect nor recording alone")
+    parser.add_argument("--without-live", action="store_true", help="no live view")
     parser.add_argument("--stream", help="the file that is fed; not used")
     parser.add_argument("--clock", help="of its feeder; not used")
     parser.add_argument("--fps", help="pictures a second; not used")
