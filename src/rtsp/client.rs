@@ -3,6 +3,7 @@
 use super::login::Login;
 use super::pictures::Pictures;
 use super::sound::{Codec, Format, Sound};
+use super::talk::{RATE_HZ, Talk};
 use super::{Event, Failure, Loss};
 use crate::time::{Duration, Instant, earliest};
 use crate::wire::rtp::Packet;
@@ -19,6 +20,12 @@ const STALL: Duration = Duration::from_secs(2);
 
 /// And for so long, another connection.
 const SILENCE: Duration = Duration::from_secs(10);
+
+/// For the answer to the last request of a talk.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// What makes a server describe its back channel (ONVIF Streaming Specification §5.3.1).
+const BACK_CHANNEL: &[u8] = b"Require: www.onvif.org/ver20/backchannel\r\n";
 
 /// Between two signs of life at the most, and at the least.
 const KEEP_ALIVE: core::ops::RangeInclusive<u32> = 5..=30;
@@ -40,6 +47,7 @@ enum Request {
     SetupSound,
     Play,
     KeepAlive,
+    Teardown,
 }
 
 /// A stream that was agreed on.
@@ -96,6 +104,8 @@ pub struct Client {
     pictures: Pictures,
     sound: Sound,
     refused_sound: String,
+    /// Instead of watching.
+    talk: Option<Box<Talk>>,
     playing: bool,
     /// Since PLAY was answered.
     last_media: Instant,
@@ -130,12 +140,38 @@ impl Client {
             pictures: Pictures::new(access_unit_bytes),
             sound: Sound::default(),
             refused_sound: String::new(),
+            talk: None,
             playing: false,
             last_media: Instant::ZERO,
             told_stall: false,
             told: None,
             failure: None,
         }
+    }
+
+    /// A client that talks to the server's loudspeaker, through the back channel of the stream at `url`.
+    pub fn talking(url: &str, login: Option<&str>, cnonce: u32) -> Self {
+        Client { talk: Some(Box::new(Talk::new(cnonce))), ..Client::new(url, login, false, 0, cnonce) }
+    }
+
+    /// Says these samples of one channel at [`RATE_HZ`](super::talk::RATE_HZ).
+    pub fn say(&mut self, pcm: &[i16]) {
+        if let Some(talk) = &mut self.talk {
+            talk.push(pcm);
+        }
+    }
+
+    /// Ends the talk; the [failure](Client::failure) that follows says how that went.
+    pub fn hang_up(&mut self) {
+        if self.session.is_empty() {
+            self.failure = Some(Failure::Ended);
+        }
+        (self.playing, self.to_send) = (false, Some(Request::Teardown));
+    }
+
+    /// Cameras without sound have nobody who talks.
+    fn is_talking(&self) -> bool {
+        cfg!(feature = "opus") && self.talk.is_some()
     }
 
     /// A connection stands: forgets the one before and begins.
@@ -206,7 +242,11 @@ impl Client {
         if self.failure.is_some() {
             return None;
         }
-        let request = self.to_send.take()?;
+        let Some(request) = self.to_send.take() else {
+            let talk = self.talk.as_mut().filter(|_| cfg!(feature = "opus") && self.playing)?;
+            let track = self.sound_track.as_ref()?;
+            return talk.put(&mut w, track.channel, track.payload_type, now).then_some(w.len());
+        };
         let track = match request {
             Request::SetupVideo => self.video.as_ref(),
             Request::SetupSound => self.sound_track.as_ref(),
@@ -215,7 +255,7 @@ impl Client {
         let url = match request {
             Request::Options | Request::Describe => &self.url,
             Request::SetupVideo | Request::SetupSound => &track?.url,
-            Request::Play | Request::KeepAlive => &self.aggregate,
+            Request::Play | Request::KeepAlive | Request::Teardown => &self.aggregate,
         };
         let method = self.method(request);
         self.cseq += 1;
@@ -223,6 +263,9 @@ impl Client {
         self.login.put(&mut w, method, url);
         if !self.session.is_empty() {
             let _ = write!(w, "Session: {}\r\n", self.session);
+        }
+        if self.is_talking() {
+            w.bytes(BACK_CHANNEL);
         }
         match (request, track) {
             (Request::Describe, _) => w.bytes(b"Accept: application/sdp\r\n"),
@@ -233,7 +276,7 @@ impl Client {
             _ => {}
         }
         w.bytes(b"\r\n");
-        self.sent = Some((request, now + ANSWER));
+        self.sent = Some((request, now + if request == Request::Teardown { FAREWELL } else { ANSWER }));
         match w.finish() {
             Ok(text) => Some(text.len()),
             Err(full) => {
@@ -247,6 +290,10 @@ impl Client {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let silence = if self.told_stall { SILENCE } else { STALL };
         let timers = earliest(self.sent.map(|(_, until)| until), self.keep_alive);
+        if self.is_talking() {
+            let due = self.talk.as_ref().filter(|_| self.playing).and_then(|talk| talk.poll_timeout());
+            return earliest(timers, due);
+        }
         earliest(timers, self.playing.then(|| self.last_media + silence))
     }
 
@@ -262,9 +309,12 @@ impl Client {
             self.to_send = Some(Request::KeepAlive);
             self.keep_alive = Some(now + self.keep_alive_after());
         }
-        if self.playing && now - self.last_media >= SILENCE {
+        if !self.playing || self.is_talking() {
+            return;
+        }
+        if now - self.last_media >= SILENCE {
             self.failure = Some(Failure::NoMedia);
-        } else if self.playing && now - self.last_media >= STALL && !self.told_stall {
+        } else if now - self.last_media >= STALL && !self.told_stall {
             self.told_stall = true;
             self.told = Some(Told::Stalled);
         }
@@ -281,6 +331,7 @@ impl Client {
             Request::Describe => "DESCRIBE",
             Request::SetupVideo | Request::SetupSound => "SETUP",
             Request::Play => "PLAY",
+            Request::Teardown => "TEARDOWN",
         }
     }
 
@@ -320,6 +371,7 @@ impl Client {
             }
         };
         match frame {
+            Frame::Interleaved { .. } if self.is_talking() => {}
             Frame::Interleaved { channel, packet } => self.handle_media(channel, packet)?,
             Frame::Response { status, head, body } => {
                 if let Err(failure) = self.handle_response(status, head, body) {
@@ -396,7 +448,7 @@ impl Client {
             (Request::Describe, 200) => {
                 let base = head.field("Content-Base").or_else(|| head.field("Content-Location"));
                 self.handle_description(base.filter(|base| base.contains("://")), body)?;
-                self.to_send = Some(Request::SetupVideo);
+                self.to_send = Some(if self.is_talking() { Request::SetupSound } else { Request::SetupVideo });
             }
             (Request::SetupVideo, 200) => {
                 accept(&mut self.video, head);
@@ -407,7 +459,7 @@ impl Client {
                 self.to_send = Some(Request::Play);
             }
             // Video alone is better than nothing.
-            (Request::SetupSound, _) => {
+            (Request::SetupSound, _) if !self.is_talking() => {
                 self.sound_track = None;
                 self.refused_sound = "refused".into();
                 self.to_send = Some(Request::Play);
@@ -417,6 +469,7 @@ impl Client {
                 self.keep_alive = Some(self.arrival + self.keep_alive_after());
                 self.told = Some(Told::Playing);
             }
+            (Request::Teardown, _) => return Err(Failure::Ended),
             (Request::KeepAlive, 200) => {}
             // 454: the session is over.
             (Request::KeepAlive, 454) => return Err(refused()),
@@ -436,6 +489,21 @@ impl Client {
             payload_type: media.payload_type,
             channel,
         };
+        self.aggregate = join(base, sdp::session_control(text).unwrap_or("*"));
+        self.sound_track = None;
+        if let Some(talk) = self.talk.as_mut().filter(|_| cfg!(feature = "opus")) {
+            let mut best = Codec::Pcma;
+            for media in sdp::choices(text).filter(|media| media.kind == "audio" && media.to_server) {
+                let Some(Format { codec, rate_hz: RATE_HZ, channels: 1, .. }) = Format::of(&media) else { continue };
+                // µ-law is what every device has to take.
+                if matches!(codec, Codec::Pcma | Codec::Pcmu) && (codec > best || self.sound_track.is_none()) {
+                    best = codec;
+                    self.sound_track = Some(track(&media, 0));
+                    talk.set_alaw(codec == Codec::Pcma);
+                }
+            }
+            return if self.sound_track.is_some() { Ok(()) } else { Err(Failure::NoTalk) };
+        }
         let is =
             |media: &Media<'_>, encoding: &str| media.kind == "video" && media.encoding.eq_ignore_ascii_case(encoding);
         let Some(video) = sdp::media(text).find(|media| is(media, "H264")) else {
@@ -443,7 +511,6 @@ impl Client {
         };
         self.video = Some(track(&video, 0));
         self.pictures.restart(parameter(video.fmtp, "sprop-parameter-sets"));
-        self.sound_track = None;
         self.refused_sound.clear();
         let mut best = None;
         for media in sdp::media(text).filter(|media| self.wants_sound && media.kind == "audio" && !media.to_server) {
@@ -459,7 +526,6 @@ impl Client {
         if best.is_some() {
             self.refused_sound.clear();
         }
-        self.aggregate = join(base, sdp::session_control(text).unwrap_or("*"));
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ mod client;
 pub mod login;
 pub mod pictures;
 pub mod sound;
+pub mod talk;
 
 pub use client::{Client, REQUEST_BYTES};
 
@@ -99,6 +100,10 @@ pub enum Failure {
         /// But H.265.
         h265: bool,
     },
+    /// It has no back channel, or none that takes G.711.
+    NoTalk,
+    /// It has confirmed the end.
+    Ended,
     /// It does not answer.
     NoAnswer,
     /// It sends no media.
@@ -114,6 +119,10 @@ impl fmt::Display for Failure {
             }
             Failure::Status { method, status: 453 } => write!(f, "{method}: it has too many clients (453)"),
             Failure::Status { method, status: 461 } => write!(f, "{method}: it does not send over TCP (461)"),
+            Failure::NoTalk | Failure::Status { status: 551, .. } => {
+                f.write_str("it has no back channel (ONVIF) for PCMU or PCMA")
+            }
+            Failure::Ended => f.write_str("ended"),
             Failure::Status { method, status } => write!(f, "{method}: it answers {status}"),
             Failure::Login(Refused::Missing) => f.write_str("it wants a login: rtsp://NAME:PASSWORD@…"),
             Failure::Login(Refused::Wrong) => f.write_str("name or password are wrong"),

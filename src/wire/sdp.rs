@@ -22,9 +22,14 @@ pub struct Media<'a> {
     pub to_server: bool,
 }
 
-/// The streams of a description.
+/// The streams of a description, each with the payload type that the server prefers.
 pub fn media(sdp: &str) -> impl Iterator<Item = Media<'_>> {
-    sections(sdp).skip(1).filter_map(section)
+    sections(sdp).skip(1).filter_map(|text| section(text, 0))
+}
+
+/// The streams of a description with all of their payload types: of one that the server receives, the client chooses.
+pub fn choices(sdp: &str) -> impl Iterator<Item = Media<'_>> {
+    sections(sdp).skip(1).flat_map(|text| (0..).map_while(move |number| section(text, number)))
 }
 
 /// `a=control` of the whole session.
@@ -50,10 +55,11 @@ fn sections(sdp: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-fn section(text: &str) -> Option<Media<'_>> {
+/// With its payload type of this number.
+fn section(text: &str, number: usize) -> Option<Media<'_>> {
     // m=video 0 RTP/AVP 96 97: the first payload type is the one that the server prefers.
     let mut words = lines(text).next()?.strip_prefix("m=")?.split_ascii_whitespace();
-    let (kind, payload_type) = (words.next()?, words.nth(2)?.parse().ok()?);
+    let (kind, payload_type) = (words.next()?, words.nth(2 + number)?.parse().ok()?);
     let mut media =
         Media { kind, payload_type, encoding: "", clock_hz: 0, channels: 1, fmtp: "", control: None, to_server: false };
     for line in lines(text) {
@@ -113,13 +119,15 @@ mod tests {
         let back = all[2];
         assert_eq!((back.encoding, back.clock_hz, back.channels, back.to_server), ("OPUS", 48_000, 2, true));
         assert_eq!((back.fmtp, back.control), ("", None));
+        let all: Vec<_> = choices(SDP).map(|media| (media.payload_type, media.encoding)).collect();
+        assert_eq!(all, [(96, "H264"), (97, "H265"), (0, ""), (98, "OPUS")]);
     }
 
     #[test]
     fn broken_descriptions_say_less() {
         for cut in 0..SDP.len() {
             let text = &SDP[..cut];
-            assert!(media(text).count() <= 3);
+            assert!(media(text).count() <= 3 && choices(text).count() <= 4);
             let _ = session_control(text);
         }
         for text in ["", "m=", "m=video", "\nm=video 0 RTP/AVP", "\nm=video 0 RTP/AVP 300", "\nm=\nm=\n"] {

@@ -316,6 +316,90 @@ fn the_best_sound_is_taken() {
     assert!(events[1].starts_with("Pcm { pcm: [-32124, -32124"), "{events:?}");
 }
 
+/// A client that talks, up to the answer to DESCRIBE.
+fn talking(sdp: &str) -> World {
+    let mut world = World::new(None);
+    world.client = Client::talking(URL, Some("me:secret"), 7);
+    world.client.start();
+    world.line();
+    world.answer(200, "", "");
+    let describe = world.sent();
+    assert!(describe.contains("\r\nRequire: www.onvif.org/ver20/backchannel\r\n"), "{describe}");
+    world.answer(200, "", sdp);
+    world
+}
+
+/// The back channel as ONVIF's specification has it, with the payload types that follow `m=audio 0 RTP/AVP`.
+fn back_channel(types: &str) -> String {
+    format!("{SDP}m=audio 0 RTP/AVP {types}\r\na=rtpmap:97 L16/8000\r\na=control:back\r\na=sendonly\r\n")
+}
+
+#[cfg(feature = "opus")]
+#[test]
+fn a_talk() {
+    let mut world = talking(&back_channel("97 8 0"));
+    let setup = world.sent();
+    assert!(setup.starts_with(&format!("SETUP {URL}/back RTSP/1.0\r\n")), "{setup}");
+    assert!(setup.contains("Require: ") && setup.contains("Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n"));
+    world.client.say(&[-32_000; 400]);
+    world.answer(401, "WWW-Authenticate: Basic realm=\"x\"\r\n", "");
+    assert!(world.sent().contains("Authorization: Basic "));
+    world.answer(200, "Session: 5A;timeout=60\r\nTransport: RTP/AVP/TCP;unicast;interleaved=2-3\r\n", "");
+    assert_eq!(world.line(), format!("PLAY {URL}"));
+    assert_eq!(world.client.poll_timeout(), Some(world.now + ANSWER), "nothing leaves before the answer");
+    world.answer(200, "", "");
+    // µ-law, although it is named last; one packet each 20 ms.
+    let mut room = [0; REQUEST_BYTES];
+    let mut packets = Vec::new();
+    let mut send = |world: &mut World| {
+        while let Some(len) = world.client.poll_transmit(world.now, &mut room) {
+            packets.push((world.now.as_micros() / 1000, room[..len].to_vec()));
+        }
+    };
+    send(&mut world);
+    world.receive(&rtp(2, 0, 1, 0, b"of no use"), 5);
+    world.now = world.client.poll_timeout().unwrap();
+    world.client.handle_timeout(world.now);
+    send(&mut world);
+    assert_eq!(packets.iter().map(|p| p.0).collect::<Vec<_>>(), [0, 20]);
+    assert!(packets.iter().all(|(_, p)| p[..4] == [b'$', 2, 0, 172] && p[5] & 0x7f == 0 && p[16..] == [0; 160]));
+    // The connection lives without media from the server, and ends when both say so.
+    world.wait(31);
+    assert_eq!((world.line(), world.client.failure()), (format!("OPTIONS {URL}"), None));
+    world.client.hang_up();
+    let teardown = world.sent();
+    assert!(teardown.starts_with(&format!("TEARDOWN {URL} ")) && teardown.contains("Session: 5A\r\n"), "{teardown}");
+    world.client.say(&[0; 160]);
+    assert_eq!(world.sent(), "");
+    world.answer(200, "", "");
+    assert_eq!(world.client.failure(), Some(Failure::Ended));
+    // A server that does not answer is not waited for.
+    let mut world = talking(&back_channel("8"));
+    world.line();
+    world.answer(200, "Session: 1\r\n", "");
+    world.client.hang_up();
+    assert_eq!(world.line(), format!("TEARDOWN {URL}"));
+    world.wait(2);
+    assert_eq!((world.client.failure(), world.now), (Some(Failure::NoAnswer), Instant::ZERO + FAREWELL));
+}
+
+#[cfg(feature = "opus")]
+#[test]
+fn a_server_without_back_channel() {
+    for sdp in [SDP, &back_channel("97"), &SDP.replace("a=control:rtsp", "a=sendonly\r\na=control:rtsp")] {
+        let world = talking(sdp);
+        assert_eq!(world.client.failure(), Some(Failure::NoTalk), "{sdp}");
+    }
+    let mut world = talking(&back_channel("0"));
+    world.line();
+    world.answer(551, "Unsupported: www.onvif.org/ver20/backchannel\r\n", "");
+    assert_eq!(world.client.failure().unwrap().to_string(), "it has no back channel (ONVIF) for PCMU or PCMA");
+    // It ends before it has begun.
+    let mut world = talking(&back_channel("0"));
+    world.client.hang_up();
+    assert_eq!((world.client.failure(), world.sent().as_str()), (Some(Failure::Ended), ""));
+}
+
 #[test]
 fn refusals_end_it() {
     let mut world = World::new(None);
