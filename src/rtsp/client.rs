@@ -21,6 +21,9 @@ const STALL: Duration = Duration::from_secs(2);
 /// And for so long, another connection.
 const SILENCE: Duration = Duration::from_secs(10);
 
+/// Packets that make no picture for so long are of another codec by now: the description will tell.
+const NO_PICTURE: Duration = Duration::from_secs(30);
+
 /// For the answer to the last request of a talk.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -107,8 +110,11 @@ pub struct Client {
     /// Instead of watching.
     talk: Option<Box<Talk>>,
     playing: bool,
+    /// Bytes since the last thing that could be read.
+    skipped: usize,
     /// Since PLAY was answered.
     last_media: Instant,
+    last_picture: Instant,
     told_stall: bool,
     told: Option<Told>,
     failure: Option<Failure>,
@@ -142,7 +148,9 @@ impl Client {
             refused_sound: String::new(),
             talk: None,
             playing: false,
+            skipped: 0,
             last_media: Instant::ZERO,
+            last_picture: Instant::ZERO,
             told_stall: false,
             told: None,
             failure: None,
@@ -180,7 +188,7 @@ impl Client {
         self.to_send = Some(Request::Options);
         (self.sent, self.asked, self.keep_alive, self.told, self.failure) = (None, None, None, None, None);
         (self.video, self.sound_track) = (None, None);
-        (self.playing, self.told_stall, self.session_s) = (false, false, SESSION_S);
+        (self.playing, self.told_stall, self.session_s, self.skipped) = (false, false, SESSION_S, 0);
         self.session.clear();
         self.login.restart();
         self.pictures.restart(None);
@@ -203,6 +211,7 @@ impl Client {
     pub fn poll_event(&mut self) -> Option<Event<'_>> {
         let event = match self.advance()? {
             Ready::Picture => {
+                self.last_picture = self.arrival;
                 let picture = self.pictures.current();
                 Event::Picture { annexb: picture.annexb, key: picture.key, arrival: picture.arrival }
             }
@@ -294,7 +303,8 @@ impl Client {
             let due = self.talk.as_ref().filter(|_| self.playing).and_then(|talk| talk.poll_timeout());
             return earliest(timers, due);
         }
-        earliest(timers, self.playing.then(|| self.last_media + silence))
+        let watched = self.playing.then(|| (self.last_media + silence).min(self.last_picture + NO_PICTURE));
+        earliest(timers, watched)
     }
 
     /// A timer is due.
@@ -312,7 +322,7 @@ impl Client {
         if !self.playing || self.is_talking() {
             return;
         }
-        if now - self.last_media >= SILENCE {
+        if now - self.last_media >= SILENCE || now - self.last_picture >= NO_PICTURE {
             self.failure = Some(Failure::NoMedia);
         } else if now - self.last_media >= STALL && !self.told_stall {
             self.told_stall = true;
@@ -365,11 +375,19 @@ impl Client {
         let (frame, taken) = match Frame::parse(bytes) {
             Ok(Some(read)) => read,
             Ok(None) => return Ok(None),
+            // Stray bytes between two packets cost less than another connection.
+            Err(_) if self.playing && self.skipped < FRAME_MAX => {
+                let begins = |at: &usize| bytes[*at] == b'$' && bytes.get(at + 1).is_none_or(|c| self.has_channel(*c));
+                let next = (1..bytes.len()).find(begins).unwrap_or(bytes.len());
+                self.skipped += next;
+                return Ok(Some(next));
+            }
             Err(malformed) => {
                 self.failure = Some(Failure::Malformed(malformed));
                 return Ok(None);
             }
         };
+        self.skipped = 0;
         match frame {
             Frame::Interleaved { .. } if self.is_talking() => {}
             Frame::Interleaved { channel, packet } => self.handle_media(channel, packet)?,
@@ -383,6 +401,12 @@ impl Client {
         Ok(Some(taken))
     }
 
+    /// One of a stream that was agreed on, or of its RTCP.
+    fn has_channel(&self, channel: u8) -> bool {
+        let of = |track: &Option<Track>| track.as_ref().is_some_and(|t| t.channel & !1 == channel & !1);
+        of(&self.video) || of(&self.sound_track)
+    }
+
     fn handle_media(&mut self, channel: u8, bytes: &[u8]) -> Result<(), Ready> {
         let of = |track: &Option<Track>| track.as_ref().filter(|t| t.channel == channel).map(|t| t.payload_type);
         if let Some(payload_type) = of(&self.video) {
@@ -394,9 +418,9 @@ impl Client {
                     (self.last_media, self.told_stall) = (self.arrival, false);
                     self.pictures.handle_packet(&packet, self.arrival)
                 }
-                // Not of the stream that was described, as repeated packets are not.
-                Ok(_) => Ok(()),
-                Err(_) => Err(Loss::Garbage),
+                // Not of the stream that was described, as repeated packets are not, or no packet at all: where one is
+                // missing, the number of the next one tells.
+                _ => Ok(()),
             };
             self.told = result.err().map(Told::VideoLoss);
         } else if let Some(payload_type) = of(&self.sound_track) {
@@ -465,7 +489,7 @@ impl Client {
                 self.to_send = Some(Request::Play);
             }
             (Request::Play, 200) => {
-                (self.playing, self.last_media) = (true, self.arrival);
+                (self.playing, self.last_media, self.last_picture) = (true, self.arrival, self.arrival);
                 self.keep_alive = Some(self.arrival + self.keep_alive_after());
                 self.told = Some(Told::Playing);
             }

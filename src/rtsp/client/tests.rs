@@ -401,6 +401,48 @@ fn a_server_without_back_channel() {
 }
 
 #[test]
+fn stray_bytes_between_packets() {
+    let mut world = World::new(None);
+    world.play("");
+    world.receive(&rtp(0, 96, 1, 0, IDR), 2000);
+    let stray: [&[u8]; 4] = [b"\0\0", b"$\0\0\x02ab", b"ab\xff", b"$\x07\0\0RTSP/1.0 200 OK\r\nCSeq: 1\r\n\r\n"];
+    for (n, stray) in stray.into_iter().enumerate() {
+        let n = n as u16;
+        let picture = rtp(0, 96, n + 2, u32::from(n) + 1, b"\x41\x9a\x01");
+        for step in [1, 2000] {
+            let mut world = World::new(None);
+            world.play("");
+            world.receive(&rtp(0, 96, n + 1, 0, IDR), 2000);
+            world.receive(&[stray, &picture].concat(), step);
+            let want = ["picture of 20, true, 0 ms", "picture of 7, false, 0 ms"];
+            assert_eq!((&world.events[..], world.client.failure()), (&want.map(String::from)[..], None), "{stray:?}");
+        }
+    }
+    // Nothing but noise is another protocol.
+    world.receive(&[b'x'; 2 * FRAME_MAX], 4000);
+    assert!(matches!(world.client.failure(), Some(Failure::Malformed(_))), "{:?}", world.client.failure());
+}
+
+/// The encoder was switched to H.265 under way: its packets come, and make no picture.
+#[test]
+fn packets_that_make_no_picture() {
+    let mut world = World::new(None);
+    world.play("");
+    let mut sequence = 0;
+    while world.client.failure().is_none() {
+        assert!(sequence < 40);
+        for nal in [&b"\x40\x01\x0c"[..], b"\x42\x01\x01", b"\x26\x01\xaf", b"\x62\x01\x93\x10", b"\x02\x01\xd0"] {
+            world.receive(&rtp(0, 96, sequence, u32::from(sequence), nal), 100);
+            sequence += 1;
+        }
+        world.wait(5);
+    }
+    assert_eq!(world.client.failure(), Some(Failure::NoMedia));
+    assert!(world.events.iter().any(|event| event == "VideoLoss(Garbage)"), "{:?}", world.events);
+    assert!(!world.events.iter().any(|event| event.starts_with("picture")));
+}
+
+#[test]
 fn refusals_end_it() {
     let mut world = World::new(None);
     world.line();
