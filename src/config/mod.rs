@@ -123,6 +123,13 @@ pub struct Speaker {
     pub rate_hz: u32,
 }
 
+impl Speaker {
+    /// The rate that the sink takes: a back channel has its own.
+    pub fn sink_rate_hz(&self) -> u32 {
+        if self.sink == SpeakerSink::Rtsp { crate::rtsp::talk::RATE_HZ } else { self.rate_hz }
+    }
+}
+
 /// Motion.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Motion {
@@ -326,10 +333,9 @@ impl Config {
             problems.push(Problem::at(place::value_of(text, key), problem));
         };
         match &self.speaker.sink {
-            SpeakerSink::Rtsp => later("speaker.sink", "rtsp"),
             SpeakerSink::None => {}
-            _ if cfg!(feature = "opus") => {}
-            _ => later("speaker.sink", "talk-back without the feature \"opus\""),
+            _ if !cfg!(feature = "opus") => later("speaker.sink", "talk-back without the feature \"opus\""),
+            _ => {}
         }
         match self.motion.mode {
             MotionMode::Firmware => later("motion.mode", "\"firmware\""),
@@ -342,6 +348,11 @@ impl Config {
         if self.audio.codec == AudioCodec::Opus {
             let why = "nothing says where an Opus packet ends in a FIFO or a file: deliver AAC-LC in ADTS";
             problems.push(Problem::at(place::value_of(text, "audio.codec"), why));
+        }
+        let has_back_channel = matches!(self.video.source, None | Some(VideoSource::Rtsp(_)));
+        if self.speaker.sink == SpeakerSink::Rtsp && !has_back_channel {
+            let why = "rtsp is the back channel of video.source, which is no rtsp://…";
+            problems.push(Problem::at(place::value_of(text, "speaker.sink"), why));
         }
         problems
     }
@@ -604,6 +615,8 @@ mod tests {
             \"audio\":{\"codec\":\"opus\"},\"snapshot\":{\"source\":\"exec:x\"},\"speaker\":{\"sink\":\"rtsp\"},
             \"motion\":{\"mode\":\"onvif\"},\"doorbell\":{\"button\":\"sysfs:1\"},\"led\":{\"status\":\"sysfs:1\"},
             \"hooks\":{\"night_vision\":\"a\",\"camera_active\":\"b\",\"keyframe\":\"c\"}}";
+        let talk = "{\"speaker\":{\"sink\":\"rtsp\"},\"video\":{\"source\":\"rtsp://127.0.0.1/ch0\"}}";
+        assert_eq!(unbuilt(talk).len(), usize::from(!cfg!(feature = "opus")));
         // Video, pictures, lights and hooks are there.
         assert_eq!(unbuilt(everything).len(), 4);
     }

@@ -130,7 +130,7 @@ impl LiveView {
         self.chosen.set(Some(Chosen { since: now(), audio }));
         *self.voice.borrow_mut() = Some(Voice::new(audio.rate_hz, audio.packet_ms.into(), audio.bitrate_kbps));
         if shared.config.speaker.sink != SpeakerSink::None {
-            shared.talk.prepare(shared.config.speaker.rate_hz, shared.sounds.get()[1]);
+            shared.talk.prepare(shared.config.speaker.sink_rate_hz(), shared.sounds.get()[1]);
         }
         let (width, height) = self.size();
         let (n, to, khz) = (self.id + 1, self.remote.ip(), audio.rate_hz / 1000);

@@ -80,10 +80,11 @@ pub use talk::{Talk, play};
 #[cfg(feature = "opus")]
 mod talk {
     use super::{Instant, Setting, Shared};
-    use crate::config::SpeakerSink;
+    use crate::config::{SpeakerSink, VideoSource};
     use crate::io::runtime::{Signal, now, or, sleep_until_some};
     use crate::live::jitter::Jitter;
     use crate::live::{Session, ViewId};
+    use crate::source::rtsp;
     use crate::source::speaker::Speaker;
     use crate::time::Duration;
     use std::cell::{Cell, RefCell};
@@ -169,11 +170,19 @@ mod talk {
         if config.sink == SpeakerSink::None {
             return;
         }
-        let mut speaker = Speaker::new(config.sink.clone(), config.rate_hz, shared.commands.clone());
-        loop {
-            let seen = shared.talk.changed.count();
-            let due = shared.talk.say(&mut speaker, now());
-            or(shared.talk.changed.changed(seen), sleep_until_some(due)).await;
+        let mut speaker = Speaker::new(config.sink.clone(), config.sink_rate_hz(), shared.commands.clone());
+        let line = speaker.line();
+        let play = async {
+            loop {
+                let seen = shared.talk.changed.count();
+                let due = shared.talk.say(&mut speaker, now());
+                or(shared.talk.changed.changed(seen), sleep_until_some(due)).await;
+            }
+        };
+        match (line, &shared.config.video.source) {
+            (Some(line), Some(VideoSource::Rtsp(url))) => or(play, rtsp::talk(url, &line)).await,
+            (None, _) => play.await,
+            (Some(_), _) => log::warn!("speaker.sink: the video comes from no RTSP server; what is said is lost"),
         }
     }
 

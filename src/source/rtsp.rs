@@ -1,11 +1,15 @@
 //! `rtsp://NAME:PASSWORD@127.0.0.1:554/PATH`: the RTSP server of the camera's streamer. It starts later than we do,
 //! and again when somebody changes its settings.
 
+mod talk;
+
+pub use talk::{Line, talk};
+
 use super::{Sink, Track, Trouble, Troubles};
 use crate::config::{Server, Url};
 use crate::crypto::Random;
 use crate::io::random::SystemRandom;
-use crate::io::runtime::{Fd, now, or, sleep_until, sleep_until_some, yield_now};
+use crate::io::runtime::{Fd, Signal, now, or, sleep_until, sleep_until_some, yield_now};
 use crate::rtsp::{Client, Event, Failure, Loss, REQUEST_BYTES};
 use crate::sys::connect;
 use crate::time::Duration;
@@ -50,22 +54,20 @@ impl From<io::Error> for End {
 /// Plays the stream for ever: connects again whenever the connection is over. Ends only with an address that is none.
 pub async fn play(url: &Url, wants_sound: bool, access_unit_bytes: usize, sink: &mut impl Sink) -> io::Error {
     let Some(server) = url.server() else { return io::ErrorKind::InvalidInput.into() };
-    let mut cnonce = [0; 4];
-    SystemRandom::new().fill(&mut cnonce);
-    let address = format!("rtsp://{}{}", server.host, server.target);
-    let cnonce = u32::from_ne_bytes(cnonce);
+    let mut client = Client::new(&address(server), server.login, wants_sound, access_unit_bytes, random());
+    let mut request = vec![0; REQUEST_BYTES].into_boxed_slice();
     let mut player = Player {
-        client: Client::new(&address, server.login, wants_sound, access_unit_bytes, cnonce),
-        request: vec![0; REQUEST_BYTES].into_boxed_slice(),
         troubles: Troubles::new(Track::Video, url.to_string()),
         told_sound: Repeats::default(),
         pictures: false,
     };
+    let nothing = Signal::default();
     let mut failures = Repeats::default();
     let mut pause = RETRY[0];
     loop {
         player.pictures = false;
-        let Err(end) = player.play_once(server, sink).await;
+        let end =
+            converse(&mut client, &mut request, server, &nothing, &mut |client| player.hand_over(client, sink)).await;
         if player.pictures {
             pause = RETRY[0];
         }
@@ -79,9 +81,69 @@ pub async fn play(url: &Url, wants_sound: bool, access_unit_bytes: usize, sink: 
     }
 }
 
+/// The address for requests: without the login.
+fn address(server: Server<'_>) -> String {
+    ["rtsp://", server.host, server.target].concat()
+}
+
+fn random() -> u32 {
+    let mut bytes = [0; 4];
+    SystemRandom::new().fill(&mut bytes);
+    u32::from_ne_bytes(bytes)
+}
+
+/// One connection, from its beginning to its end. `turn` takes what has come and gives what is to be sent, whenever
+/// something has happened and whenever `changed` fires.
+async fn converse(
+    client: &mut Client,
+    request: &mut [u8],
+    server: Server<'_>,
+    changed: &Signal,
+    turn: &mut dyn FnMut(&mut Client),
+) -> End {
+    let conversation = async {
+        let stream = Fd::new(connect::ipv4(server.address, server.port)?)?;
+        within_limit(stream.when_writable(|io| connect::finished(io.as_fd()))).await?;
+        client.start();
+        loop {
+            let seen = changed.count();
+            turn(client);
+            send(client, request, &stream).await?;
+            if let Some(failure) = client.failure() {
+                return Err(End::Refused(failure));
+            }
+            let timeout = client.poll_timeout();
+            let buffer = client.receive_buffer();
+            let read = async { Some(stream.read(buffer).await) };
+            let otherwise = async {
+                or(sleep_until_some(timeout), changed.changed(seen)).await;
+                None
+            };
+            match or(read, otherwise).await {
+                Some(Ok(0)) => return Err(End::Closed),
+                Some(Ok(n)) => client.handle_received(n, now()),
+                Some(Err(error)) => return Err(error.into()),
+                None => client.handle_timeout(now()),
+            }
+            yield_now().await;
+        }
+    };
+    let Err::<std::convert::Infallible, End>(end) = conversation.await;
+    end
+}
+
+async fn send(client: &mut Client, request: &mut [u8], stream: &Fd<File>) -> Result<(), End> {
+    while let Some(len) = client.poll_transmit(now(), request) {
+        let mut rest = &request[..len];
+        while !rest.is_empty() {
+            let sent = within_limit(stream.write(rest)).await?;
+            rest = rest.get(sent..).unwrap_or_default();
+        }
+    }
+    Ok(())
+}
+
 struct Player {
-    client: Client,
-    request: Box<[u8]>,
     troubles: Troubles,
     told_sound: Repeats<String>,
     /// This connection has brought some.
@@ -89,35 +151,8 @@ struct Player {
 }
 
 impl Player {
-    async fn play_once(&mut self, server: Server<'_>, sink: &mut impl Sink) -> Result<std::convert::Infallible, End> {
-        let stream = Fd::new(connect::ipv4(server.address, server.port)?)?;
-        within_limit(stream.when_writable(|io| connect::finished(io.as_fd()))).await?;
-        self.client.start();
-        loop {
-            self.hand_over(sink);
-            self.send(&stream).await?;
-            if let Some(failure) = self.client.failure() {
-                return Err(End::Refused(failure));
-            }
-            let timeout = self.client.poll_timeout();
-            let buffer = self.client.receive_buffer();
-            let read = async { Some(stream.read(buffer).await) };
-            let timer = async {
-                sleep_until_some(timeout).await;
-                None
-            };
-            match or(read, timer).await {
-                Some(Ok(0)) => return Err(End::Closed),
-                Some(Ok(n)) => self.client.handle_received(n, now()),
-                Some(Err(error)) => return Err(error.into()),
-                None => self.client.handle_timeout(now()),
-            }
-            yield_now().await;
-        }
-    }
-
-    fn hand_over(&mut self, sink: &mut impl Sink) {
-        while let Some(event) = self.client.poll_event() {
+    fn hand_over(&mut self, client: &mut Client, sink: &mut impl Sink) {
+        while let Some(event) = client.poll_event() {
             match event {
                 Event::Picture { annexb, key, arrival } => {
                     self.pictures = true;
@@ -142,17 +177,6 @@ impl Player {
                 }
             }
         }
-    }
-
-    async fn send(&mut self, stream: &Fd<File>) -> Result<(), End> {
-        while let Some(len) = self.client.poll_transmit(now(), &mut self.request) {
-            let mut rest = &self.request[..len];
-            while !rest.is_empty() {
-                let sent = within_limit(stream.write(rest)).await?;
-                rest = rest.get(sent..).unwrap_or_default();
-            }
-        }
-        Ok(())
     }
 }
 

@@ -1,9 +1,10 @@
 //! Where talk-back goes: a FIFO, an OSS device, the input of a command. Each takes 16-bit samples of one channel,
-//! lower byte first.
+//! lower byte first. An RTSP server gets them through a [`Line`].
 //!
 //! A sink that takes nothing, or is not there, costs what should have been heard and nothing else.
 
 use super::raptor::SpeakerRing;
+use super::rtsp::Line;
 use crate::config::SpeakerSink;
 use crate::io::command::{Commands, Feeding};
 use crate::sys::dsp;
@@ -12,6 +13,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Error, ErrorKind, Result, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// Between two attempts to open.
 const RETRY: Duration = Duration::from_secs(1);
@@ -34,6 +36,8 @@ pub struct Speaker {
     sink: SpeakerSink,
     rate_hz: u32,
     commands: Commands,
+    /// To the RTSP server, when that is the sink.
+    line: Option<Rc<Line>>,
     open: Option<Open>,
     retry_at: Instant,
     is_told: bool,
@@ -42,11 +46,20 @@ pub struct Speaker {
 impl Speaker {
     /// Nothing is opened before there is something to say.
     pub fn new(sink: SpeakerSink, rate_hz: u32, commands: Commands) -> Self {
-        Speaker { sink, rate_hz, commands, open: None, retry_at: Instant::ZERO, is_told: false }
+        let line = (sink == SpeakerSink::Rtsp).then(Rc::default);
+        Speaker { sink, rate_hz, commands, line, open: None, retry_at: Instant::ZERO, is_told: false }
+    }
+
+    /// What an RTSP server is to be [told](super::rtsp::talk).
+    pub fn line(&self) -> Option<Rc<Line>> {
+        self.line.clone()
     }
 
     /// Says this now; what the sink does not take at once is dropped.
     pub fn play(&mut self, pcm: &[i16], now: Instant) {
+        if let Some(line) = &self.line {
+            return line.say(pcm);
+        }
         for piece in pcm.chunks(PIECE) {
             if !self.is_open(now) {
                 return;
@@ -75,6 +88,9 @@ impl Speaker {
     /// Nobody talks any more: others may have the device, and the command sees the end of its input. A FIFO stays
     /// open: its reader waits for what comes next.
     pub fn rest(&mut self) {
+        if let Some(line) = &self.line {
+            line.hang_up();
+        }
         if !matches!(self.sink, SpeakerSink::Fifo(_) | SpeakerSink::YiFifo(_)) {
             self.open = None;
         }
@@ -107,7 +123,7 @@ impl Speaker {
                 feeding.map(Open::Command).map_err(|failed| Error::other(failed.to_string()))
             }
             SpeakerSink::Raptor => SpeakerRing::open(&root(), self.rate_hz).map(Open::Ring),
-            // Refused when the configuration is checked.
+            // Nothing is played into the one, and the other has its line.
             SpeakerSink::None | SpeakerSink::Rtsp => Err(ErrorKind::Unsupported.into()),
         }
     }
