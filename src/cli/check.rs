@@ -151,6 +151,7 @@ fn source(config: &Config, status: Option<&str>, findings: &mut Vec<Finding>) ->
             VideoSource::Demo => missing("video.source: this build has no built-in clip: name another source"),
             VideoSource::Rtsp(url) => rtsp("video.source", url),
             VideoSource::Raptor(stream) => ring("video.source", *stream),
+            VideoSource::RtpUnix(path) => fine(format!("video.source: bound at {} when hksvd runs", path.display())),
             VideoSource::V4l2(path) => node("video.source", path, Offer::has_h264, "H.264"),
         };
         let is_there = there.level != Level::Missing;

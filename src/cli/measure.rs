@@ -158,6 +158,7 @@ pub fn measure(config: &Config, root: &Path, video: &VideoSource) -> (Option<See
         fps: config.video.fps.into(),
         format,
         bytes: memory::budget(config).access_unit_bytes,
+        places: Default::default(),
     };
     let pictures = async {
         let error = daemon::deliver(
@@ -184,6 +185,7 @@ pub fn measure(config: &Config, root: &Path, video: &VideoSource) -> (Option<See
         std::future::pending().await
     };
     Executor::default().block_on(or(pictures, or(sound, enough(&eye))));
+    place.places.borrow().iter().for_each(|place| place.remove());
     let said = core::mem::take(&mut *EAR.0.lock().unwrap_or_else(PoisonError::into_inner));
     (eye.borrow().seen(), said)
 }

@@ -108,15 +108,15 @@ pub static KEYS: &[Key] = &[
     ),
     key(
         "video.live_source",
-        Kind::Pattern("^(demo|(fifo|fifo[+]yi|yi|file|v4l2):.+|raptor:(main|sub)|rtsp://.+)$"),
+        Kind::Pattern("^(demo|(fifo|fifo[+]yi|yi|file|v4l2|rtp[+]unix):.+|raptor:(main|sub)|rtsp://.+)$"),
         "null",
         "Second, smaller stream for live views of at most 640 pixels or 500 kbit/s. null: all get video.source.",
     ),
     key(
         "video.source",
-        Kind::Pattern("^(demo|(fifo|fifo[+]yi|yi|file|v4l2):.+|raptor:(main|sub)|rtsp://.+)$"),
+        Kind::Pattern("^(demo|(fifo|fifo[+]yi|yi|file|v4l2|rtp[+]unix):.+|raptor:(main|sub)|rtsp://.+)$"),
         "null",
-        "H.264 from: demo, fifo:PATH, fifo+yi:PATH, yi:MODEL, file:PATH (looped), v4l2:DEVICE, raptor:main, rtsp://...",
+        "H.264 from: demo, fifo:PATH, fifo+yi:PATH, yi:MODEL, file:PATH, v4l2:PATH, raptor:main, rtp+unix:PATH, rtsp://...",
     ),
     key("video.fps", Kind::Integer(1, 60), "25", "Frame rate to expect until it has been measured."),
     key(

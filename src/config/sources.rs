@@ -127,6 +127,8 @@ pub enum VideoSource {
     Raptor(RaptorStream),
     /// An RTSP server.
     Rtsp(Url),
+    /// A Unix socket for us to bind, whose datagrams are RTP packets.
+    RtpUnix(PathBuf),
     /// A FIFO of the firmware yi-hack.
     YiFifo(PathBuf),
     /// The frame buffer of a Yi camera's own program.
@@ -152,7 +154,7 @@ impl VideoSource {
 }
 
 impl Text for VideoSource {
-    const EXPECTED: &'static str = "a source: demo, fifo:PATH, fifo+yi:PATH, yi:MODEL[:low], file:PATH, v4l2:DEVICE, raptor:main, raptor:sub, rtsp://127.0.0.1…";
+    const EXPECTED: &'static str = "a source: demo, fifo:PATH, fifo+yi:PATH, yi:MODEL[:low], file:PATH, v4l2:DEVICE, raptor:main, raptor:sub, rtp+unix:PATH, rtsp://127.0.0.1…";
     fn parse(text: &str) -> Result<Self, String> {
         let found = match text {
             "demo" => Some(VideoSource::Demo),
@@ -163,6 +165,7 @@ impl Text for VideoSource {
                 .or_else(|| path_after(text, "file:").map(VideoSource::File))
                 .or_else(|| path_after(text, "fifo+yi:").map(VideoSource::YiFifo))
                 .or_else(|| yi(text))
+                .or_else(|| path_after(text, "rtp+unix:").map(VideoSource::RtpUnix))
                 .or_else(|| path_after(text, "v4l2:").map(VideoSource::V4l2))
                 .or_else(|| VideoSource::rtsp(text)),
         };
@@ -180,6 +183,7 @@ impl fmt::Display for VideoSource {
             VideoSource::Raptor(RaptorStream::Main) => f.write_str("raptor:main"),
             VideoSource::Raptor(RaptorStream::Sub) => f.write_str("raptor:sub"),
             VideoSource::Rtsp(url) => url.fmt(f),
+            VideoSource::RtpUnix(path) => write!(f, "rtp+unix:{}", path.display()),
             VideoSource::YiFifo(path) => write!(f, "fifo+yi:{}", path.display()),
             VideoSource::Yi(layout, kind) => {
                 write!(f, "yi:{}{}", layout.model, if *kind == Kind::Low { ":low" } else { "" })
@@ -462,6 +466,7 @@ mod tests {
             "fifo+yi:/tmp/h264_high_fifo",
             "yi:y20ga",
             "yi:y623:low",
+            "rtp+unix:/tmp/rtpstream.sock",
         ] {
             assert_eq!(VideoSource::parse(text).expect(text).to_string(), text);
         }
@@ -476,6 +481,7 @@ mod tests {
             "fifo:",
             "/tmp/v",
             "raptor:",
+            "rtp+unix:",
             "rtsp://",
             "rtsp:///x",
             "rtsp://a b",

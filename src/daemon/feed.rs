@@ -10,6 +10,7 @@ use crate::media::clock::{AudioClock, VideoClock};
 use crate::media::{AccessUnit, AudioParameters, Budget};
 use crate::motion::Meter;
 use crate::source::file::Format;
+use crate::source::rtp_unix::Places;
 use crate::source::{Sink, Track, Trouble};
 use crate::time::{Duration, Instant, Pts90k};
 use crate::trace::{Cause, Event, Repeats};
@@ -122,6 +123,11 @@ impl Feed {
     /// Where the camera's own things are looked for.
     pub fn root(&self) -> std::path::PathBuf {
         self.shared.root.clone()
+    }
+
+    /// Where sources note the sockets that they bind.
+    pub fn places(&self) -> Places {
+        self.shared.places.clone()
     }
 
     /// What the FIFO or file of `audio.source` has in it.

@@ -33,7 +33,7 @@ use crate::mdns::Responder;
 use crate::media::{Budget, Prebuffer};
 use crate::motion::{Mode, Sensor};
 use crate::source::file::{self, Format};
-use crate::source::{Sink, demo, fifo, find, raptor, rtsp, v4l2, yi};
+use crate::source::{Sink, demo, fifo, find, raptor, rtp_unix, rtsp, v4l2, yi};
 use crate::store::Store;
 use crate::sys;
 use crate::time::{Duration, earliest};
@@ -169,6 +169,7 @@ async fn serve(options: Options, executor: Executor, signals: Fd<std::fs::File>)
         microphone: RefCell::default(),
         sounds: Cell::new(sounds),
         talk: Default::default(),
+        places: Default::default(),
         source: RefCell::default(),
         pictures: picture::Pictures::default(),
         commands: Commands::new(executor.clone()).map_err(|e| format!("/dev/null: {e}"))?,
@@ -212,6 +213,7 @@ async fn serve(options: Options, executor: Executor, signals: Fd<std::fs::File>)
 
     let how = or(terminated(&signals), stopped(&shared)).await;
     shut_down(&shared).await;
+    shared.places.borrow().iter().for_each(|place| place.remove());
     if how == Stop::Reset {
         log::info!("reset: all pairings are forgotten, the camera gets a new identity");
     }
@@ -392,8 +394,13 @@ async fn play_sound(sound: Heard, shared: Rc<Shared>, mut feed: Feed) {
 
 /// Plays a source of video for ever.
 async fn play(key: &'static str, video: VideoSource, audio: AudioSource, mut feed: Feed) {
-    let place =
-        Place { root: feed.root(), fps: feed.fps(), format: feed.sound_format(), bytes: feed.access_unit_bytes() };
+    let place = Place {
+        root: feed.root(),
+        fps: feed.fps(),
+        format: feed.sound_format(),
+        bytes: feed.access_unit_bytes(),
+        places: feed.places(),
+    };
     let shared = feed.shared();
     let play = async || deliver(key, &video, &audio, &place, &shared.key_frame_wanted, &mut feed).await;
     keep_up(key, play).await;
@@ -409,6 +416,8 @@ pub struct Place {
     pub format: Format,
     /// The largest picture, in bytes.
     pub bytes: usize,
+    /// Where sources note the sockets that they bind.
+    pub places: rtp_unix::Places,
 }
 
 /// Plays a source of video until it fails; an encoder that can be asked is asked for the key frames that are wanted.
@@ -420,7 +429,7 @@ pub async fn deliver(
     key_frame_wanted: &Signal,
     mut sink: &mut dyn Sink,
 ) -> std::io::Error {
-    let Place { root, fps, format, bytes } = place;
+    let Place { root, fps, format, bytes, places } = place;
     let (sink, bytes) = (&mut sink, *bytes);
     match video {
         VideoSource::Demo => demo::play(bytes, sink).await,
@@ -454,6 +463,7 @@ pub async fn deliver(
             }
         }
         VideoSource::Rtsp(url) => rtsp::play(url, *audio == AudioSource::Auto, bytes, sink).await,
+        VideoSource::RtpUnix(path) => rtp_unix::play(path, bytes, places, sink).await,
         VideoSource::YiFifo(path) => yi::video(path, bytes, sink).await,
         VideoSource::Yi(layout, kind) => yi::play(root, *layout, *kind, *audio == AudioSource::Auto, bytes, sink).await,
         VideoSource::V4l2(path) => v4l2::play(path, *fps, bytes, key_frame_wanted, sink).await,

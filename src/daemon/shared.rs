@@ -21,6 +21,7 @@ use crate::live::microphone::Microphone;
 use crate::mdns::Responder;
 use crate::media::{Prebuffer, Retention};
 use crate::motion::{Motion, Sensor};
+use crate::source::rtp_unix::Places;
 use crate::store::Store;
 use crate::time::{Duration, Instant};
 use crate::trace::{Cause, Event, Trace};
@@ -114,6 +115,8 @@ pub struct Shared {
     pub sounds: Cell<[Setting; 2]>,
     /// What somebody says to the camera.
     pub talk: Talk,
+    /// Sockets that sources have bound.
+    pub places: Places,
     /// The figures of the sources.
     pub source: RefCell<super::feed::Figures>,
     /// Still pictures.

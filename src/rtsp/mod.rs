@@ -25,8 +25,18 @@ pub enum Loss {
     Torn,
     /// Packets that are not what was described.
     Garbage,
+    /// The same, and they are of H.265.
+    H265,
     /// A picture is larger than the buffer.
     Oversized,
+}
+
+impl Loss {
+    /// Whether the payload of a packet is of H.265: its parameter sets alone or together (RFC 7798 §4.4), whose header
+    /// H.264 does not have.
+    pub fn of_h265(payload: &[u8]) -> bool {
+        matches!(payload, [0x40 | 0x60, 1, ..])
+    }
 }
 
 /// What the client has to say.

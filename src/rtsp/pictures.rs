@@ -202,6 +202,7 @@ impl Pictures {
                 Ok(())
             }
             NalType(1..=23) => self.begin(payload),
+            _ if Loss::of_h265(payload) => Err(Loss::H265),
             // STAP-B, MTAP and FU-B are of packetization-mode 2, which cameras do not have; 0, 30 and 31 are reserved.
             _ => Err(Loss::Garbage),
         }

@@ -7,6 +7,7 @@ pub mod fifo;
 pub mod file;
 pub mod find;
 pub mod raptor;
+pub mod rtp_unix;
 pub mod rtsp;
 pub mod settings;
 pub mod snapshot;

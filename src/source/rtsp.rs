@@ -161,9 +161,7 @@ impl Player {
                 Event::Aac { raw_frame, rate_hz, channels, arrival } => sink.aac(raw_frame, rate_hz, channels, arrival),
                 Event::Opus { packet, arrival } => sink.opus(packet, arrival),
                 Event::Pcm { pcm, rate_hz, arrival } => sink.l16(pcm, rate_hz, arrival),
-                Event::VideoLoss(Loss::Torn) => self.troubles.report(Trouble::Torn, sink),
-                Event::VideoLoss(Loss::Garbage) => self.troubles.report(Trouble::Garbage, sink),
-                Event::VideoLoss(Loss::Oversized) => self.troubles.report(Trouble::Oversized, sink),
+                Event::VideoLoss(loss) => self.troubles.report(trouble(loss), sink),
                 Event::SoundLoss => sink.trouble(Track::Audio, Trouble::Garbage),
                 Event::Stalled => self.troubles.report(Trouble::Stalled, sink),
                 Event::Playing { refused_sound: None } => {}
@@ -177,6 +175,16 @@ impl Player {
                 }
             }
         }
+    }
+}
+
+/// As sources call it.
+pub(super) fn trouble(loss: Loss) -> Trouble {
+    match loss {
+        Loss::Torn => Trouble::Torn,
+        Loss::Garbage => Trouble::Garbage,
+        Loss::H265 => Trouble::H265,
+        Loss::Oversized => Trouble::Oversized,
     }
 }
 

@@ -438,7 +438,7 @@ fn packets_that_make_no_picture() {
         world.wait(5);
     }
     assert_eq!(world.client.failure(), Some(Failure::NoMedia));
-    assert!(world.events.iter().any(|event| event == "VideoLoss(Garbage)"), "{:?}", world.events);
+    assert!(world.events.iter().any(|event| event == "VideoLoss(H265)"), "{:?}", world.events);
     assert!(!world.events.iter().any(|event| event.starts_with("picture")));
 }
 
