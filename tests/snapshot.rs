@@ -490,6 +490,7 @@ fn hooks_and_the_light_follow_the_states() {
     assert_eq!(program.said("hooks.night_vision: the command ended with exit code 3").len(), 1, "once");
     eventually("no zombie", || children(&program).is_empty().then_some(()));
     program.stop();
+    wait_light("high");
 }
 
 #[test]
@@ -519,5 +520,8 @@ fn a_light_may_be_a_command_and_tells_the_state() {
     wait("1 detect");
     client.write("21A", "21B", json!(0));
     wait("0 off");
+    client.write("21A", "21B", json!(1));
+    wait("1 detect");
     program.stop();
+    wait("0 off");
 }

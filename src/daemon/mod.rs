@@ -583,5 +583,6 @@ async fn shut_down(shared: &Rc<Shared>) {
     while now() < patience && !is_quiet() {
         sleep_until(now() + Duration::from_millis(10)).await;
     }
+    states::stop(shared).await;
     shared.commands.end_all().await;
 }

@@ -15,6 +15,8 @@ use std::rc::Rc;
 
 /// A hook that takes longer is killed.
 const LIMIT: Duration = Duration::from_secs(10);
+/// The same, for the last command: whoever stops the daemon waits.
+const LAST: Duration = Duration::from_secs(1);
 /// Encoders make a key frame of any size out of a request: not more of them than this.
 const KEY_FRAME_PAUSE: Duration = Duration::from_secs(1);
 
@@ -145,6 +147,24 @@ async fn pin_light(shared: Rc<Shared>, pin: Gpio) {
             }
         }
         shared.states_changed.changed(seen).await;
+    }
+}
+
+/// The light goes out with the daemon.
+pub async fn stop(shared: &Shared) {
+    match &shared.config.led.status {
+        Some(StatusLight::Exec(command)) => {
+            let variables = [("HKSVD_LED", "0"), ("HKSVD_STATE", Mode::Off.as_str())];
+            let order = Order { command: &command.0, variables: &variables, limit: LAST };
+            if let Err(why) = shared.commands.run(order).await {
+                log::warn!("led.status: the command {why}");
+            }
+        }
+        Some(StatusLight::Sysfs(pin)) => {
+            // What is wrong with it was said before.
+            let _ = gpio::set(&shared.root.join("sys/class/gpio"), pin.number, pin.low);
+        }
+        None => {}
     }
 }
 
