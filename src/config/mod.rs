@@ -345,6 +345,12 @@ impl Config {
         if self.doorbell.button.is_some() {
             later("doorbell.button", "a button (use \"doorbell\": true and `hksvd ring`)");
         }
+        if matches!(self.audio.source, AudioSource::File(_))
+            && !matches!(self.video.source, None | Some(VideoSource::File(_)))
+        {
+            let why = "a file with sound is played with a file: of video.source only: use a FIFO, or auto";
+            problems.push(Problem::at(place::value_of(text, "audio.source"), why));
+        }
         if self.audio.codec == AudioCodec::Opus {
             let why = "nothing says where an Opus packet ends in a FIFO or a file: deliver AAC-LC in ADTS";
             problems.push(Problem::at(place::value_of(text, "audio.codec"), why));
@@ -606,6 +612,11 @@ mod tests {
             ["1:45: motion.mode: \"firmware\" comes with a later version of hksvd"]
         );
         assert!(unbuilt("{}").is_empty());
+        assert_eq!(
+            unbuilt("{\"audio\":{\"source\":\"file:/a\"},\"video\":{\"source\":\"demo\"}}"),
+            ["1:20: audio.source: a file with sound is played with a file: of video.source only: use a FIFO, or auto"]
+        );
+        assert!(unbuilt("{\"audio\":{\"source\":\"file:/a\"},\"video\":{\"source\":\"file:/v\"}}").is_empty());
         assert!(unbuilt("{\"audio\":{\"codec\":\"l16\",\"source\":\"fifo:/tmp/a\",\"rate_hz\":8000}}").is_empty());
         assert_eq!(
             unbuilt("{\"audio\":{\"codec\":\"opus\"}}"),
