@@ -26,6 +26,8 @@ const LOCKED: u32 = 256;
 pub struct VideoClock {
     /// Time of the newest picture, in fractions of a tick.
     latest: Option<i64>,
+    /// When it arrived.
+    arrival: i64,
     /// From picture to picture, in fractions of a tick.
     interval: i64,
     pictures: u32,
@@ -37,12 +39,13 @@ impl VideoClock {
         let interval = 90_000 * FRACTION / i64::from(fps.unwrap_or(20).clamp(1, 120));
         // A hint is as good as the first measurements.
         let pictures = if fps.is_some() { SETTLED / 2 } else { 0 };
-        VideoClock { latest: None, interval, pictures }
+        VideoClock { latest: None, arrival: 0, interval, pictures }
     }
 
     /// The time of a picture that arrived at `arrival`, which may not go back.
     pub fn stamp(&mut self, arrival: Instant) -> Pts90k {
         let arrival = arrival.as_90k() as i64 * FRACTION;
+        let since = arrival - core::mem::replace(&mut self.arrival, arrival);
         let Some(latest) = self.latest else {
             self.latest = Some(arrival);
             return (arrival / FRACTION) as u64;
@@ -63,10 +66,13 @@ impl VideoClock {
         let time = if off > VIDEO_JUMP {
             arrival
         } else {
-            // One late picture says little about the rate: it counts as one interval at most.
-            let told = off.clamp(-self.interval, self.interval);
+            // More pictures than time has passed for: it must not run away from the sound.
+            let runs_away = off < -VIDEO_JUMP;
+            // One late picture says little about the rate: it counts as one interval at most. A flood says nothing.
+            let is_flood = runs_away && since < *INTERVALS.start() / 2;
+            let told = if is_flood { 0 } else { off.clamp(-self.interval, self.interval) };
             self.interval = (self.interval + told / rate).clamp(*INTERVALS.start(), *INTERVALS.end());
-            (expected + off / phase).max(latest + self.interval / 4)
+            (expected + off / phase).max(latest + if runs_away { FRACTION } else { self.interval / 4 })
         };
         self.latest = Some(time);
         (time / FRACTION) as u64
@@ -168,6 +174,19 @@ mod tests {
             assert!((2000..=12_000).contains(&step), "{i}: {step}");
         }
         assert!(stamps[199].abs_diff(199 * 50 * 90) < 2000);
+    }
+
+    #[test]
+    fn a_flood_does_not_run_away() {
+        // Thousands at once, as a reader finds them that was kept away; then 20 a second.
+        let mut clock = VideoClock::new(Some(20));
+        let flood =
+            (0..200u64).map(|i| i * 50).chain((0..5_000).map(|_| 10_000)).chain((0..400).map(|i| 10_000 + i * 50));
+        let stamps = stamps(&mut clock, flood);
+        let ahead = stamps[5_199] - 10_000 * 90;
+        assert!((90_000..110_000).contains(&ahead), "{ahead}");
+        assert!(stamps.last().unwrap().abs_diff((10_000 + 399 * 50) * 90) < 4_500, "it comes back");
+        assert!((19..=21).contains(&clock.fps()), "{}", clock.fps());
     }
 
     #[test]
