@@ -53,7 +53,7 @@ impl Budget {
     /// is too small for anything still gives rings of 64 KiB and 8 KiB.
     pub fn from_memory(memory_kb: u32, video_kbps: u32, audio_kbps: u32) -> Budget {
         let memory = memory_kb as usize * 1024;
-        let access_unit_bytes = (memory / 16).clamp(64 * 1024, 512 * 1024);
+        let access_unit_bytes = (memory / 12).clamp(64 * 1024, 512 * 1024);
         let fixed = Self::CHUNK_BYTES + access_unit_bytes + Self::INDEX_BYTES;
         let rings = memory.saturating_sub(fixed) as u64;
         let audio_share = u64::from(audio_kbps) * 5 / 4;
