@@ -764,7 +764,7 @@ fn a_dead_encoder_closes_after_its_last_pictures() {
     world.run(s(5));
     let before = world.links[0].pictures().len();
     world.encoder = false;
-    world.run(s(9));
+    world.run(s(4));
     assert!(world.links[0].closed().is_empty());
     world.run(s(2));
     let link = &world.links[0];

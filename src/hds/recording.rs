@@ -19,8 +19,9 @@ pub const PACING: Duration = Duration::from_millis(150);
 pub const RECORDING_CAP: Duration = Duration::from_secs(180);
 /// How long the hub may take to acknowledge the end of a stream.
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(12);
-/// An encoder that gives no access unit for this long is dead.
-pub const ENCODER_LIMIT: Duration = Duration::from_secs(10);
+/// An encoder that gives no access unit for this long is dead. A hub that gets no fragment for 8 s gives up by itself,
+/// and a fragment may have been nearly whole.
+pub const ENCODER_LIMIT: Duration = Duration::from_secs(5);
 /// An open that comes later than this after the motion is not the answer to it.
 const MOTION_MEMORY: Duration = Duration::from_secs(8);
 

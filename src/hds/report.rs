@@ -109,7 +109,7 @@ pub enum Cause {
     Lagged,
     /// The encoder has restarted or changed its parameters.
     EncoderRestarted,
-    /// The encoder gave nothing for 10 s.
+    /// The encoder gave nothing for 5 s.
     EncoderSilent,
     /// The encoder had no key frame within 5 s of the open.
     NotReady,
@@ -208,7 +208,7 @@ impl fmt::Display for Cause {
             Cause::RecordingOff => "recording off",
             Cause::Lagged => "hub too slow, prebuffer overrun",
             Cause::EncoderRestarted => "encoder restarted or changed",
-            Cause::EncoderSilent => "encoder silent for 10 s",
+            Cause::EncoderSilent => "encoder silent for 5 s",
             Cause::NotReady => "no key frame within 5 s",
             Cause::TakenOver => "taken over by another open",
             Cause::Blocked => "socket blocked for 8 s",
