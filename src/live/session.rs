@@ -34,6 +34,8 @@ pub struct Session {
     fir: Option<(u8, Instant)>,
     hint_kbps: Option<u32>,
     figures: Figures,
+    /// The number that the next picture of the source gets, and when it was another one last.
+    source: (u64, Instant),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -95,6 +97,7 @@ impl Session {
             fir: None,
             hint_kbps: None,
             figures: Figures::default(),
+            source: (0, now),
         }
     }
 
@@ -124,6 +127,7 @@ impl Session {
         self.choice = Some(video);
         self.pictures.begin(begin);
         self.phase = Phase::Running { started: Some(now) };
+        self.source.1 = now;
         self.heard(now);
     }
 
@@ -157,6 +161,7 @@ impl Session {
     pub fn resume(&mut self, now: Instant) {
         if self.phase == Phase::Suspended {
             self.phase = Phase::Running { started: None };
+            self.source.1 = now;
             self.pictures.begin(Begin::FromPrebuffer);
             self.heard(now);
         }
@@ -316,6 +321,10 @@ impl Session {
             Phase::Running { .. } => true,
             Phase::Suspended => false,
         };
+        let next = prebuffer.video_numbers().end;
+        if next != self.source.0 {
+            self.source = (next, now);
+        }
         for medium in [Medium::Video, Medium::Audio] {
             let due = match medium {
                 Medium::Video => self.video.report_due(),
@@ -389,7 +398,12 @@ impl Session {
             return None;
         }
         let reports = earliest(self.video.report_due(), self.audio.report_due());
-        earliest(earliest(Some(self.alive_until), reports), self.pictures.poll_timeout())
+        let source = self.source_gone_at();
+        earliest(earliest(Some(self.alive_until), reports), earliest(source, self.pictures.poll_timeout()))
+    }
+
+    fn source_gone_at(&self) -> Option<Instant> {
+        matches!(self.phase, Phase::Running { .. }).then(|| self.source.1 + SOURCE_LIMIT)
     }
 
     /// Ends it when nothing was heard for too long. Packets and reports that are due come from
@@ -397,6 +411,8 @@ impl Session {
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.alive_until <= now {
             self.end(self.at_silence);
+        } else if self.source_gone_at().is_some_and(|at| at <= now) {
+            self.end(Cause::SourceGone);
         }
     }
 
@@ -426,6 +442,9 @@ impl Session {
 
 /// Without anything from the controller, and between set-up and start.
 const SILENCE: Duration = Duration::from_secs(30);
+
+/// Without any picture of the source: who watches should see that it is over. A streamer that starts again takes less.
+const SOURCE_LIMIT: Duration = Duration::from_secs(10);
 
 /// The controller said good-bye; something that was on its way may still come.
 const AFTER_BYE: Duration = Duration::from_secs(2);

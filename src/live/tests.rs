@@ -801,11 +801,48 @@ fn a_good_bye_on_the_video_port_ends_it_soon() {
     rig.rtcp(Medium::Video, &bye);
     rig.pass(ms(1000));
     rig.empty_report();
-    rig.pass(ms(5000));
+    rig.pictures(150);
     assert!(!rig.session.is_ended(), "it is still there");
     rig.rtcp(Medium::Video, &bye);
     rig.pass(ms(2000));
     assert_eq!(rig.reports.last().unwrap().1, Report::Ended(Cause::Left));
+}
+
+#[test]
+fn a_source_that_is_gone_ends_it() {
+    let mut rig = Rig::new();
+    rig.pictures(10);
+    rig.start(Begin::FromPrebuffer);
+    rig.pictures(600);
+    // The last came one frame ago.
+    let gone_at = rig.now + (ms(10_000) - FRAME);
+    rig.pass(ms(9_900));
+    rig.empty_report();
+    assert!(!rig.session.is_ended());
+    rig.pass(ms(200));
+    let ended = Report::Ended(Cause::SourceGone);
+    assert_eq!(rig.reports.last(), Some(&(gone_at, ended)));
+    let bye: Vec<_> = rtcp::Items::new(&rig.sent.last().unwrap().plain).map(Result::unwrap).collect();
+    assert!(bye.contains(&rtcp::Item::Bye { ssrc: rig.ssrc }), "{bye:?}");
+
+    // Who has suspended it expects no pictures, and who resumes it has the same patience again.
+    let mut rig = Rig::new();
+    rig.pictures(10);
+    rig.start(Begin::FromPrebuffer);
+    rig.session.suspend();
+    rig.pass(ms(20_000));
+    rig.empty_report();
+    rig.session.resume(rig.now);
+    rig.pass(ms(9_900));
+    assert!(!rig.session.is_ended());
+    rig.pass(ms(200));
+    assert_eq!(rig.reports.last().unwrap().1, ended);
+
+    // There never was one.
+    let mut rig = Rig::new();
+    rig.start(Begin::FromPrebuffer);
+    rig.pass(ms(10_100));
+    assert_eq!(rig.reports.last().unwrap().1, ended);
 }
 
 #[test]
