@@ -21,6 +21,8 @@ pub enum Cause {
     Controller,
     /// The hold time is over.
     Hold,
+    /// The source has stopped.
+    Source,
 }
 
 /// Something that has happened.
@@ -201,6 +203,7 @@ impl Cause {
             Cause::Button => "button",
             Cause::Controller => "controller",
             Cause::Hold => "hold",
+            Cause::Source => "source",
         }
     }
 }

@@ -104,7 +104,7 @@ pub static KEYS: &[Key] = &[
         "memory_kb",
         Kind::Integer(MEMORY_KB.0, MEMORY_KB.1),
         "2560",
-        "Memory for rings and media buffers. 2560 hold about 9 s at 2 Mbit/s.",
+        "Memory for rings and media buffers. 2560 hold about 8 s at 2 Mbit/s.",
     ),
     key(
         "video.live_source",

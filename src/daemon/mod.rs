@@ -505,8 +505,12 @@ async fn watch_motion(shared: Rc<Shared>) {
             shared.reopen_at.set(None);
             // Current hubs do not acknowledge the end of a stream: it is as good as closed then.
             if !shared.is_recording() && shared.accessory.borrow().state.recording_permission().armed() {
-                let change = shared.sensor.borrow_mut().pulse(now);
-                shared.motion(change, Cause::Hold);
+                let (change, cause) = match shared.delivers(now) {
+                    true => (shared.sensor.borrow_mut().pulse(now), Cause::Hold),
+                    // Nothing can be recorded of it.
+                    false => (shared.sensor.borrow_mut().handle_api(false, None, now), Cause::Source),
+                };
+                shared.motion(change, cause);
             }
         }
         if shared.sensor.borrow().poll_timeout().is_some_and(|t| t <= now) {

@@ -2,6 +2,7 @@
 
 use super::controllers::Controller;
 use super::effects::Done;
+use super::feed::STALLED;
 use super::live::{self, LiveView, VIEWS};
 use super::sound::Talk;
 use super::streams::Stream;
@@ -274,10 +275,16 @@ impl Shared {
         }
     }
 
-    /// A recording ended early: unless a hub opens the next one soon, motion falls and rises again.
-    pub fn want_reopen(&self, now: Instant) {
-        self.reopen_at.set(Some(now + REOPEN));
+    /// A recording ended early: unless a hub opens the next one soon, motion falls and rises again. Without a source
+    /// it falls and stays down, `at_once` when that is known already.
+    pub fn want_reopen(&self, now: Instant, at_once: bool) {
+        self.reopen_at.set(Some(if at_once { now } else { now + REOPEN }));
         self.sensor_changed.notify();
+    }
+
+    /// Whether pictures come.
+    pub fn delivers(&self, now: Instant) -> bool {
+        self.source.borrow().last_picture.is_some_and(|last| now - last < STALLED)
     }
 
     /// Asks the main task to stop.

@@ -77,7 +77,8 @@ impl Stream {
         log::debug!(target: "hds", "{}: {report}", self.id);
         let shared = &*self.shared;
         if report.wants_reopen() {
-            shared.want_reopen(now());
+            let is_silent = matches!(report, Report::Closed { cause: hds::Cause::EncoderSilent, .. });
+            shared.want_reopen(now(), is_silent);
         }
         let stream = self.stream_id.get();
         let event = match report {
