@@ -377,6 +377,74 @@ fn a_small_stream_that_has_fallen_silent_is_nothing_to_watch() {
     assert!(eventually("the small stream", || width().filter(|width| *width < 1280)) > 0);
     std::thread::sleep(Duration::from_millis(2_500));
     assert_eq!(width(), Some(1280), "its last picture is there still, but nothing comes after it");
+
+    // Nor is it while somebody watches it.
+    let mut viewer = Viewer::set_up(&mut client, 0).unwrap();
+    let mut is_small = || program.status()["live"][0]["width"].as_u64() < Some(1280);
+    writer.write_all(&small_clip()).expect("taken");
+    viewer.start(&mut client, Wish { width: 640, height: 360, kbps: 132, ..AT_HOME });
+    viewer.video.packet();
+    assert!(is_small());
+    eventually("the full size instead", || (!is_small()).then_some(()));
+    assert_eq!(program.said("the small stream has stopped, full size instead").len(), 1);
+    let mut depacketiser = Depacketiser::default();
+    while types(&viewer.video.picture(&mut depacketiser).1)[0] != 7 {}
+}
+
+#[test]
+fn a_source_that_dies_ends_recording_and_view() {
+    let folder = Folder::new("source-dies");
+    let clip = feeder::access_units(include_bytes!("../src/source/demo/video.h264"));
+    let camera = feeder::Feeder::new(folder.path("video"), Duration::from_millis(33));
+    let config = folder.config(json!({
+        "video": {"source": format!("fifo:{}", folder.path("video").display()), "fps": 30},
+        "motion": {"mode": "api", "hold_s": 120},
+    }));
+    let program = Program::run(&folder, &config);
+    camera.play(&clip);
+    let (_, mut client) = Client::pair(program.port());
+    client.arm(true);
+    client.subscribe("110", "120");
+    program.wait_status("the prebuffer fills", |s| s["prebuffer"]["held_s"].as_f64() > Some(4.0));
+    client.motion(&program);
+    let mut stream = client.data_stream();
+    stream.open(1);
+    assert!(stream.segment(1).is_init);
+    let mut viewer = Viewer::set_up(&mut client, 0).unwrap();
+    viewer.start(&mut client, AT_HOME);
+    viewer.video.packet();
+    assert_eq!(streaming(&mut client, 0), IN_USE);
+
+    // The encoder is killed. Hub and viewer are told in time, and not before it could have come back.
+    camera.leave();
+    let gone = Instant::now();
+    let reason = loop {
+        match stream.hear() {
+            Some(hub::Heard::Close { stream_id: 1, reason }) => break reason,
+            Some(hub::Heard::Segment(segment)) => assert!(!segment.end_of_stream),
+            other => panic!("{other:?}"),
+        }
+    };
+    let closed = gone.elapsed().as_secs();
+    viewer.video.wait_bye();
+    let ended = gone.elapsed().as_secs();
+    assert!(reason == 5 && (4..9).contains(&closed) && (9..14).contains(&ended), "{reason}, {closed} s, {ended} s");
+    wait_streaming(&mut client, 0, AVAILABLE);
+    program.wait_said("live view 1 ended: the source is gone");
+    // Motion that nobody can record is over, although its hold is not.
+    let status = program.wait_status("no motion", |s| s["motion"]["on"] == false);
+    assert_eq!((&status["recording"]["active"], &status["source"]["state"]), (&json!(false), &json!("stalled")));
+
+    // It comes back, and so does everything else.
+    camera.play(&clip);
+    program.wait_status("pictures", |s| s["source"]["state"] == "running");
+    program.verb(&["motion", "on"]);
+    stream.open(2);
+    assert!(stream.segment(2).is_init);
+    let mut viewer = Viewer::set_up(&mut client, 0).unwrap();
+    viewer.start(&mut client, AT_HOME);
+    viewer.video.packet();
+    program.stop();
 }
 
 #[cfg(feature = "opus")]

@@ -124,7 +124,7 @@ impl LiveView {
     fn start(&self, video: &SelectedVideo, audio: &SelectedAudio) {
         let shared = &*self.shared;
         let (video, audio) = (video_choice(video), audio_choice(audio));
-        self.choose_source(&video);
+        self.small.set(self.wants_small(&video));
         let begin = self.begin(&video);
         self.session.borrow_mut().start(video, audio, begin, now());
         self.chosen.set(Some(Chosen { since: now(), audio }));
@@ -144,24 +144,37 @@ impl LiveView {
 
     fn reconfigure(&self, video: &SelectedVideo) {
         let video = video_choice(video);
-        let before = self.small.get();
-        self.choose_source(&video);
+        let small = self.wants_small(&video);
         self.hint_kbps.set(None);
-        let mut session = self.session.borrow_mut();
-        session.reconfigure(video, now());
-        if self.small.get() != before {
-            // The other ring has other pictures under the same numbers.
-            session.switch_source(self.begin(&video));
-            // What may be held of each is another matter now, too: looked at once the accessory is back.
-            self.is_watched.set(false);
+        self.session.borrow_mut().reconfigure(video, now());
+        if self.small.get() != small {
+            self.switch(small, &video);
         }
     }
 
     /// Whoever asks for little gets the small stream, when there is one that delivers.
-    fn choose_source(&self, video: &VideoChoice) {
+    fn wants_small(&self, video: &VideoChoice) -> bool {
         let wants_little = video.width <= 640 || video.bitrate_kbps <= 500;
-        let small = self.shared.small.as_ref();
-        self.small.set(wants_little && small.is_some_and(|small| delivers(&small.borrow())));
+        wants_little && self.shared.small.as_ref().is_some_and(|small| delivers(&small.borrow()))
+    }
+
+    /// Goes on with the full size when the small stream has stopped and the other has not.
+    fn leave_dead_stream(&self, now: Instant) {
+        let is_dead = |small: &RefCell<Prebuffer>| !is_fresh(&small.borrow());
+        if !self.small.get() || !self.shared.small.as_ref().is_some_and(is_dead) || !self.shared.delivers(now) {
+            return;
+        }
+        let Some(video) = self.session.borrow().video().copied() else { return };
+        log::info!(target: "live", "live view {}: the small stream has stopped, full size instead", self.id + 1);
+        self.switch(false, &video);
+    }
+
+    /// The other ring has other pictures under the same numbers.
+    fn switch(&self, small: bool, video: &VideoChoice) {
+        self.small.set(small);
+        self.session.borrow_mut().switch_source(self.begin(video));
+        // What may be held of each is another matter now, too: looked at once the accessory is back.
+        self.is_watched.set(false);
     }
 
     /// An encoder that makes key frames when it is asked makes one for everybody who begins.
@@ -200,9 +213,13 @@ impl LiveView {
 
 /// Whether there is a key frame to begin with, and its source has not fallen silent since.
 fn delivers(small: &Prebuffer) -> bool {
+    small.newest_key().is_some() && is_fresh(small)
+}
+
+fn is_fresh(small: &Prebuffer) -> bool {
     let newest = small.video_numbers().end.checked_sub(1).and_then(|number| small.video_sample(number).ok()?);
     let captured = newest.map(|picture| Instant::from_micros(picture.pts_90k * 100 / 9));
-    small.newest_key().is_some() && captured.is_some_and(|captured| now() - captured < STALLED)
+    captured.is_some_and(|captured| now() - captured < STALLED)
 }
 
 fn same(view: &Rc<LiveView>, other: &LiveView) -> bool {
@@ -265,6 +282,7 @@ impl udp::View for LiveView {
     fn poll_transmit(&self, now: Instant, out: &mut [u8]) -> Option<Datagram> {
         let (then, wall) = self.wall;
         let wall = wall.after(now - then);
+        self.leave_dead_stream(now);
         let transmit = self.with(|session, prebuffer| session.poll_transmit(now, wall, prebuffer, out));
         if transmit.is_none() {
             self.look();
