@@ -110,6 +110,13 @@ fn what_encoders_do_to_a_fifo_is_survived_and_counted() {
     program.wait_status("counted", |s| number(&s["resyncs"]) > gone);
     let garbled = number(&wait_running(&program)["resyncs"]);
 
+    // Somebody sets the encoder to H.265, and back.
+    let h265 = [0x40, 0x42, 0x44, 0x26, 0x02, 0x02].map(|header| [&[0, 0, 0, 1, header, 1][..], &[0x55; 900]].concat());
+    video.write(&h265.concat().repeat(20));
+    program.wait_said("H.265, and HomeKit takes H.264 only: set the encoder to H.264, or name another stream");
+    video.play(&large);
+    wait_running(&program);
+
     // Silence, though the FIFO is open.
     video.write(&large[0]);
     let stalled = program.wait_status("it is stalled", |s| s["source"]["state"] == "stalled");
@@ -133,7 +140,7 @@ fn what_encoders_do_to_a_fifo_is_survived_and_counted() {
     video.play(&large);
     program.wait_status("counted", |s| number(&s["resyncs"]) > torn + 1);
     wait_running(&program);
-    for once in ["its writer has gone away", "its writer is silent", "not H.264", "a picture broke off"] {
+    for once in ["its writer has gone away", "its writer is silent", "not H.264", "a picture broke off", "H.265"] {
         assert_eq!(program.said("WARN").iter().filter(|line| line.contains(once)).count(), 1, "{once}");
     }
 
