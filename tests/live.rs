@@ -380,7 +380,7 @@ fn a_small_stream_that_has_fallen_silent_is_nothing_to_watch() {
 
     // Nor is it while somebody watches it.
     let mut viewer = Viewer::set_up(&mut client, 0).unwrap();
-    let mut is_small = || program.status()["live"][0]["width"].as_u64() < Some(1280);
+    let is_small = || program.status()["live"][0]["width"].as_u64() < Some(1280);
     writer.write_all(&small_clip()).expect("taken");
     viewer.start(&mut client, Wish { width: 640, height: 360, kbps: 132, ..AT_HOME });
     viewer.video.packet();
@@ -444,6 +444,89 @@ fn a_source_that_dies_ends_recording_and_view() {
     let mut viewer = Viewer::set_up(&mut client, 0).unwrap();
     viewer.start(&mut client, AT_HOME);
     viewer.video.packet();
+    program.stop();
+}
+
+/// In front of the C library: the wall clock is off by the seconds in the file `JUMP`. Whoever is told so leaves a trace.
+#[cfg(target_env = "gnu")]
+const JUMPING_CLOCK: &str = r#"
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+int clock_gettime(clockid_t id, struct timespec *t) {
+    int result = syscall(SYS_clock_gettime, id, t);
+    const char *path = getenv("JUMP");
+    char text[32] = {0};
+    int file = id == CLOCK_REALTIME && path ? open(path, O_RDWR) : -1;
+    if (file >= 0) {
+        if (read(file, text, 12) > 0) t->tv_sec += atol(text);
+        pwrite(file, " told", 5, 20);
+        close(file);
+    }
+    return result;
+}
+int gettimeofday(struct timeval *t, void *zone) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    t->tv_sec = now.tv_sec;
+    t->tv_usec = now.tv_nsec / 1000;
+    return 0;
+}
+time_t time(time_t *t) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (t) *t = now.tv_sec;
+    return now.tv_sec;
+}
+"#;
+
+#[cfg(target_env = "gnu")]
+#[test]
+fn the_wall_clock_may_jump() {
+    let folder = Folder::new("live-clock");
+    let [source, library, jump] = ["clock.c", "clock.so", "jump"].map(|name| folder.path(name));
+    std::fs::write(&source, JUMPING_CLOCK).expect("written");
+    let mut cc = std::process::Command::new("cc");
+    let built = cc.args(["-shared", "-fPIC", "-w", "-o"]).args([&library, &source]).status();
+    assert!(built.expect("a C compiler, as for linking").success());
+    let config = folder.config(json!({"video": {"source": "demo"}, "motion": {"mode": "api", "hold_s": 120}}));
+    let program = Program::run_with(&folder, &config, &[("LD_PRELOAD", &library), ("JUMP", &jump)]);
+    watchable(&program);
+    let (_, mut client) = Client::pair(program.port());
+    client.arm(true);
+    client.motion(&program);
+    let mut stream = client.data_stream();
+    stream.open(1);
+    assert!(stream.segment(1).is_init);
+    let mut viewer = Viewer::set_up(&mut client, 0).unwrap();
+    viewer.start(&mut client, AT_HOME);
+    let mut depacketiser = Depacketiser::default();
+    let mut last = viewer.video.picture(&mut depacketiser).0;
+    // A year on, as NTP does after a power cut; and back.
+    for by in ["34560000    ", "-34560000   "] {
+        std::fs::write(&jump, by).expect("written");
+        for _ in 0..30 {
+            let (time, _) = viewer.video.picture(&mut depacketiser);
+            let step = time.wrapping_sub(last);
+            assert!(step < 45_000, "{step} ticks after {by}");
+            last = time;
+        }
+        let fragment = stream.segment(1);
+        assert!(!fragment.is_init && !fragment.end_of_stream);
+        let lasted = hub::runs(&fragment.bytes)[0].duration;
+        assert!((90_000..900_000).contains(&lasted), "{lasted}");
+        // Whoever begins now is told the time as it is.
+        let mut other = Viewer::set_up(&mut client, 1).unwrap();
+        other.start(&mut client, AT_HOME);
+        other.video.packet();
+        other.command(&mut client, 0);
+        assert!(std::fs::read(&jump).expect("there").ends_with(b" told"), "the program saw the jump");
+    }
+    assert_eq!(program.status()["recording"]["active"], true);
     program.stop();
 }
 

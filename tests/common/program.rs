@@ -142,6 +142,15 @@ impl Program {
         program
     }
 
+    /// As [`Program::run`], with more in its environment.
+    pub fn run_with(folder: &Folder, config: &Path, environment: &[(&str, &Path)]) -> Self {
+        let mut command = hksvd(["run", "--config"]);
+        command.arg(config).envs(environment.iter().copied());
+        let program = Self::start(command, folder.path("socket"));
+        program.port();
+        program
+    }
+
     /// `hksvd run --supervise`; it need not come to serve.
     pub fn supervise(folder: &Folder, config: &Path) -> Self {
         let mut command = hksvd(["run", "--supervise", "--config"]);
