@@ -45,7 +45,7 @@ impl Layout {
 
     /// Where the frames begin, and where they go on behind the end of the buffer.
     pub const fn frames_at(self) -> u32 {
-        if self.header % 4 == 0 { 368 } else { 300 }
+        if self.header.is_multiple_of(4) { 368 } else { 300 }
     }
 }
 
