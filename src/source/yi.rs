@@ -25,7 +25,7 @@ const LOCKED: Duration = Duration::from_millis(2);
 /// Looks at a locked buffer before it is read all the same: the programs that are known to work never asked.
 const LOCKED_MAX: u8 = 5;
 
-/// Nothing for so long is worth a word, and a look whether the path still leads to this buffer.
+/// Nothing for so long is worth a word, and the buffer is opened anew.
 const STALL: Duration = Duration::from_secs(2);
 
 /// Reads a FIFO of the firmware's `h264grabber`, as [`fifo::video`]. Ends when the camera says that the stream is
@@ -117,15 +117,13 @@ pub async fn play(
                     }
                     if now() >= stalled_at {
                         pictures.stream.paused(sink);
-                        pictures.troubles.report(Trouble::Stalled, sink);
-                        if fifo::is_replaced(&buffer.file, &path) {
-                            break;
-                        }
-                        stalled_at = now() + STALL;
+                        let is_gone = fifo::is_replaced(&buffer.file, &path);
+                        pictures.troubles.report(if is_gone { Trouble::WriterGone } else { Trouble::Stalled }, sink);
+                        break;
                     }
                 }
+                // It may have another size by now.
                 pictures.stream.reset();
-                pictures.troubles.report(Trouble::WriterGone, sink);
             }
             Err(_) => pictures.troubles.report(Trouble::Missing, sink),
         }
