@@ -2,6 +2,7 @@
 
 pub mod aac;
 pub mod dns;
+pub mod evdev;
 pub mod h264;
 pub mod hdsdata;
 pub mod http;
