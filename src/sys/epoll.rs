@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// What is waited for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,6 +60,15 @@ impl Epoll {
         self.control(libc::EPOLL_CTL_ADD, fd, number, EVERYTHING)
     }
 
+    /// Tells of urgent data and of errors alone, for as long as there are: a value of sysfs can always be read,
+    /// and has urgent data when it has changed since it was read last (Documentation/filesystems/sysfs.txt).
+    ///
+    /// # Errors
+    /// As [`Epoll::add`].
+    pub fn add_urgent(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_ADD, fd, 0, libc::EPOLLPRI | libc::EPOLLERR)
+    }
+
     /// Whether to tell all of this number from now on, with what is so already, or errors and hang-ups
     /// alone, which cannot be left out.
     ///
@@ -106,6 +115,13 @@ impl Epoll {
     }
 }
 
+/// Readable while one of its descriptors has something to tell.
+impl AsFd for Epoll {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 /// Whether the descriptor is ready in this direction at this moment.
 pub fn is_ready(fd: BorrowedFd<'_>, direction: Direction) -> bool {
     let events = match direction {
@@ -134,7 +150,6 @@ pub fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
 mod tests {
     use super::*;
     use std::io::{Read, Write};
-    use std::os::fd::AsFd;
 
     fn now(epoll: &Epoll) -> Vec<Event> {
         let mut events = Vec::new();
@@ -160,6 +175,19 @@ mod tests {
         assert_eq!(now(&epoll), [Event { number: 7, read: true, write: true, hung_up: true }]);
         epoll.remove(reader.as_fd());
         assert_eq!(now(&epoll), []);
+    }
+
+    #[test]
+    fn what_can_always_be_read_is_not_urgent() {
+        // As a value of sysfs: always readable, urgent after a change, which is a mount here.
+        let mounts = std::fs::File::open("/proc/self/mounts").unwrap();
+        assert!(is_ready(mounts.as_fd(), Direction::Read));
+        let urgent = Epoll::new().unwrap();
+        urgent.add_urgent(mounts.as_fd()).unwrap();
+        assert_eq!(now(&urgent), []);
+        let outer = Epoll::new().unwrap();
+        outer.add(urgent.as_fd(), 7).unwrap();
+        assert_eq!(now(&outer), [], "it would spin");
     }
 
     #[test]

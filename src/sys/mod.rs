@@ -5,6 +5,7 @@ pub mod disk;
 pub mod dsp;
 pub mod epoll;
 pub mod fork;
+pub mod input;
 pub mod ioc;
 pub mod lock;
 #[cfg(all(target_env = "musl", target_arch = "mips"))]
