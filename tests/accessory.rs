@@ -13,6 +13,7 @@ use controller::{Controller, Identity, Transport, tlv};
 use hksvd::hap::accessory::Refusal;
 use hksvd::hap::database::Features;
 use hksvd::hap::pairing::Pairings;
+use hksvd::hap::press::Press;
 use hksvd::hap::stream_tlv::Endpoint;
 use hksvd::hap::types::Status;
 use hksvd::wire::json as wire_json;
@@ -36,6 +37,7 @@ mod iid {
     pub const CAMERA_ACTIVE: u64 = 0x72;
     pub const PERIODIC_SNAPSHOTS: u64 = 0x73;
     pub const MANUALLY_DISABLED: u64 = 0x76;
+    pub const CHIME_MUTE: u64 = 0xa2;
     pub const RECORDING_ACTIVE: u64 = 0x81;
     pub const SUPPORTED_AUDIO: u64 = 0x84;
     pub const SELECTED_RECORDING: u64 = 0x85;
@@ -190,7 +192,8 @@ fn answers_as_deployed_accessories_do() {
 
 #[test]
 fn the_database_is_the_golden_one() {
-    let doorbell = Features { doorbell: true, speaker: false, status_led: true, night_vision: true };
+    let doorbell =
+        Features { doorbell: true, speaker: false, status_led: true, night_vision: true, ..Features::default() };
     let golden = vector("accessories");
     for (name, features) in [("camera", Features::default()), ("doorbell", doorbell)] {
         let (mut world, _, mut client) = paired_with(World::with(features, Pairings::new(), None));
@@ -202,7 +205,8 @@ fn the_database_is_the_golden_one() {
 
 #[test]
 fn the_longest_database_fits() {
-    let features = Features { doorbell: true, speaker: true, status_led: true, night_vision: true };
+    let features =
+        Features { doorbell: true, speaker: true, status_led: true, night_vision: true, ..Features::default() };
     let (mut world, _, mut client) = paired_with(World::with(features, Pairings::new(), None));
     // Every character of the name is escaped to six.
     world.acc.state.set_name(&"\u{1}".repeat(64));
@@ -618,7 +622,8 @@ fn a_change_whose_connection_is_lost_is_still_told() {
 /// Every writable characteristic takes one legal value and refuses an illegal one.
 #[test]
 fn writable_characteristics_know_their_values() {
-    let features = Features { doorbell: true, speaker: true, status_led: true, night_vision: true };
+    let features =
+        Features { doorbell: true, speaker: true, status_led: true, night_vision: true, ..Features::default() };
     let (mut world, _, mut client) = paired_with(World::with(features, Pairings::new(), None));
     let database = client.ask(&mut world, "GET", "/accessories", "").json();
     let setup = tlv_vector("setup_endpoints_request_v4");
@@ -684,7 +689,8 @@ fn writable_characteristics_know_their_values() {
 /// A write reaches its own value and no other, and comes back from the store.
 #[test]
 fn a_switch_switches_itself_alone() {
-    let features = Features { doorbell: true, speaker: true, status_led: true, night_vision: true };
+    let features =
+        Features { doorbell: true, speaker: true, status_led: true, night_vision: true, ..Features::default() };
     let (mut world, _, mut client) = paired_with(World::with(features, Pairings::new(), None));
     const TIMED: [u64; 3] = [0x74, 0x75, iid::RECORDING_AUDIO];
     let switches = [
@@ -896,21 +902,66 @@ fn an_event_waits_for_the_response() {
 fn a_press_of_the_button_is_told_each_time() {
     let features = Features { doorbell: true, ..Features::default() };
     let (mut world, _, mut client) = paired_with(World::with(features, Pairings::new(), None));
-    world.acc.state.ring();
+    world.acc.state.ring(Press::Single);
     client.subscribe(&mut world, &[iid::SWITCH_EVENT]);
     for _ in 0..2 {
-        world.acc.state.ring();
+        world.acc.state.ring(Press::Single);
         assert_eq!(client.events(&mut world), [[(iid::SWITCH_EVENT, json!(0))]]);
     }
+    // Each as what it was, also when several are told late.
+    for press in [Press::Double, Press::Long, Press::Single] {
+        world.acc.state.ring(press);
+    }
+    let told = [1, 2, 0].map(|value| vec![(iid::SWITCH_EVENT, json!(value))]);
+    assert_eq!(client.events(&mut world), told);
     assert_eq!(client.read(&mut world, iid::SWITCH_EVENT), Json::Null);
     assert_eq!(world.acc.category(), 18);
     let (mut camera, _, mut client) = paired();
-    camera.acc.state.ring();
+    camera.acc.state.ring(Press::Single);
     let body = json!({"characteristics":[{"aid":1,"iid":iid::SWITCH_EVENT,"ev":true}]});
     assert_eq!(client.put(&mut camera, body).json()["characteristics"][0]["status"], -70409);
 }
 
+#[test]
+fn a_chime_can_be_muted_and_is_another_database() {
+    let plain = Features { doorbell: true, ..Features::default() };
+    let (world, _, _) = paired_with(World::with(plain, Pairings::new(), None));
+    let number = world.acc.state.configuration_number();
+    let chime = Features { chime: true, ..plain };
+    let with_chime = World::with(chime, Pairings::new(), Some(world.stored()));
+    assert_eq!(with_chime.acc.state.configuration_number(), number + 1);
+    let all = World::with(Features { all_presses: true, ..plain }, Pairings::new(), Some(world.stored()));
+    assert_eq!(all.acc.state.configuration_number(), number + 1);
+    let (mut world, _, mut client) = paired_with(with_chime);
+    assert!(!world.acc.state.settings().chime_mute);
+    assert_eq!(client.read(&mut world, iid::CHIME_MUTE), json!(0));
+    assert_eq!(client.write(&mut world, iid::CHIME_MUTE, json!(true)), 0);
+    assert!(world.acc.state.settings().chime_mute && world.stored().settings.chime_mute);
+}
+
 // ---- states, storing, configuration number
+
+#[test]
+fn off_at_the_camera_is_what_its_switch_or_somebody_says() {
+    let (mut world, _, mut client) = paired();
+    client.subscribe(&mut world, &[iid::MANUALLY_DISABLED]);
+    world.acc.state.set_privacy(true);
+    world.acc.state.set_manually_disabled(true);
+    world.pump();
+    let off = ["Store { connection: None, what: Camera }", "CameraActive(false)", "StreamingAllowed(false)"];
+    assert_eq!(world.log()[..3], off);
+    world.advance(250);
+    assert_eq!(client.events(&mut world), [[(iid::MANUALLY_DISABLED, json!(1))]]);
+    world.acc.state.set_manually_disabled(false);
+    assert!(!world.acc.state.camera_active());
+    // Known from the first moment on after a restart.
+    let mut again = World::with(Features::default(), Pairings::new(), Some(world.stored()));
+    assert!(again.log().contains(&"CameraActive(false)".into()) && again.acc.state.manually_disabled());
+    world.acc.state.set_privacy(false);
+    world.pump();
+    assert!(world.acc.state.camera_active() && !world.stored().privacy);
+    assert!(world.log().contains(&"CameraActive(true)".into()));
+}
 
 #[test]
 fn recording_is_armed_by_three_things() {

@@ -6,6 +6,7 @@ use super::shared::{Shared, Stop};
 use super::{advertise, controllers, effects, feed, live, picture};
 use crate::control::events::EventLines;
 use crate::control::{Answer, Call, Daemon, Media, Qr, Status, status};
+use crate::hap::press::Press;
 use crate::io::runtime::now;
 use crate::media::{Budget, Measured};
 use crate::motion::Mode;
@@ -117,7 +118,7 @@ impl Daemon for Control {
                 if !shared.config.doorbell.present {
                     return Answer::Refused(409, "not a doorbell: set \"doorbell\": true in the configuration".into());
                 }
-                shared.ring(Cause::Control);
+                shared.ring(Cause::Control, Press::Single);
                 Answer::Done
             }
             Call::Snapshot => {

@@ -9,6 +9,7 @@ use super::streams::Stream;
 use crate::config::{Config, VideoSource};
 use crate::crypto::{Random, SharedSecret};
 use crate::hap::accessory::{Accessory, Refusal};
+use crate::hap::press::Press;
 use crate::hap::settings::Sound as Setting;
 use crate::hap::{self, accessory::DataStreams};
 use crate::hds::prepared::PREPARED_LIFETIME;
@@ -232,9 +233,13 @@ impl Shared {
     }
 
     /// The doorbell's button was pressed.
-    pub fn ring(&self, cause: Cause) {
-        log::info!(target: "doorbell", "{cause}");
-        self.accessory.borrow_mut().state.ring();
+    pub fn ring(&self, cause: Cause, press: Press) {
+        log::info!(target: "doorbell", "{cause}, {}", match press {
+            Press::Single => "one press",
+            Press::Double => "two presses",
+            Press::Long => "a long press",
+        });
+        self.accessory.borrow_mut().state.ring(press);
         self.note(Event::Ring { cause });
         self.accessory_changed.notify();
         // Hubs are offered the doorbell as a trigger and select motion only.

@@ -59,7 +59,7 @@ pub(super) fn accessories(state: &State, connection: ConnectionId) -> Reply {
 fn put_characteristic(w: &mut Writer<'_>, more: bool, c: &Characteristic, state: &State, connection: ConnectionId) {
     let _ = write!(w, "{}{{\"iid\":{},\"type\":\"{}\",\"perms\":", if more { "," } else { "" }, c.iid, c.kind);
     c.perms.put(w);
-    put_metadata(w, c);
+    put_metadata(w, c, state);
     if c.perms.has(Perms::READ) {
         w.bytes(b",\"value\":");
         // Nothing was selected yet: here that is an empty value, a read of its own would fail.
@@ -71,7 +71,7 @@ fn put_characteristic(w: &mut Writer<'_>, more: bool, c: &Characteristic, state:
 }
 
 /// Appends format, unit and limits.
-fn put_metadata(w: &mut Writer<'_>, c: &Characteristic) {
+fn put_metadata(w: &mut Writer<'_>, c: &Characteristic, state: &State) {
     let _ = write!(w, ",\"format\":\"{}\"", c.format.name());
     if let Some(unit) = c.unit {
         let _ = write!(w, ",\"unit\":\"{}\"", unit.name());
@@ -79,9 +79,10 @@ fn put_metadata(w: &mut Writer<'_>, c: &Characteristic) {
     if let Some((min, max)) = c.range {
         let _ = write!(w, ",\"minValue\":{min},\"maxValue\":{max},\"minStep\":1");
     }
-    if !c.valid.is_empty() {
+    let valid = state.features().valid(c);
+    if !valid.is_empty() {
         w.bytes(b",\"valid-values\":");
-        put_numbers(w, c.valid.iter().map(|n| u32::from(*n)));
+        put_numbers(w, valid.iter().map(|n| u32::from(*n)));
     }
 }
 
@@ -151,7 +152,7 @@ fn put_read(
         return Err(status);
     }
     if query.meta {
-        put_metadata(w, c);
+        put_metadata(w, c, state);
     }
     if query.perms {
         w.bytes(b",\"perms\":");

@@ -19,6 +19,8 @@ pub enum When {
     StatusLed,
     /// On a camera whose night vision can be switched.
     NightVision,
+    /// On a doorbell with a chime of its own.
+    Chime,
 }
 
 /// What this camera has: answers [`When`].
@@ -32,6 +34,10 @@ pub struct Features {
     pub status_led: bool,
     /// Night vision can be switched.
     pub night_vision: bool,
+    /// The bell has a chime that can be silenced.
+    pub chime: bool,
+    /// Double and long presses of the button are told from single ones.
+    pub all_presses: bool,
 }
 
 impl Features {
@@ -43,6 +49,15 @@ impl Features {
             When::Talkback => self.doorbell || self.speaker,
             When::StatusLed => self.status_led,
             When::NightVision => self.night_vision,
+            When::Chime => self.chime,
+        }
+    }
+
+    /// The only values that the characteristic takes here.
+    pub fn valid(&self, c: &Characteristic) -> &'static [u8] {
+        match c.field {
+            Field::ProgrammableSwitchEvent if self.all_presses => &[0, 1, 2],
+            _ => c.valid,
         }
     }
 }
@@ -96,6 +111,7 @@ pub enum Field {
     SetupDataStreamTransport,
     DataStreamVersion,
     ProgrammableSwitchEvent,
+    ChimeMute,
 }
 
 /// A service.
@@ -134,7 +150,7 @@ pub struct Characteristic {
     pub unit: Option<Unit>,
     /// Least and greatest value; the step is 1.
     pub range: Option<(u8, u8)>,
-    /// The only values it takes.
+    /// The only values it takes, unless [`Features::valid`] knows more.
     pub valid: &'static [u8],
 }
 
@@ -283,11 +299,14 @@ pub static SERVICES: &[Service] = &[
             0xa0,
             0x121,
             When::Doorbell,
-            &[Characteristic {
-                range: Some((0, 2)),
-                valid: &[0],
-                ..characteristic(0xa1, 0x73, Format::Uint8, Perms::READ_EVENT, Field::ProgrammableSwitchEvent)
-            }],
+            &[
+                Characteristic {
+                    range: Some((0, 2)),
+                    valid: &[0],
+                    ..characteristic(0xa1, 0x73, Format::Uint8, Perms::READ_EVENT, Field::ProgrammableSwitchEvent)
+                },
+                boolean(0xa2, 0x11a, Perms::ALL, Field::ChimeMute).when(When::Chime),
+            ],
         )
     },
 ];
@@ -330,7 +349,14 @@ mod tests {
     use super::*;
     use serde_json::Value as Json;
 
-    const DOORBELL: Features = Features { doorbell: true, speaker: true, status_led: false, night_vision: false };
+    const DOORBELL: Features = Features {
+        doorbell: true,
+        speaker: true,
+        status_led: false,
+        night_vision: false,
+        chime: false,
+        all_presses: false,
+    };
 
     #[test]
     fn instance_ids_are_unique_and_ascending() {
@@ -355,7 +381,7 @@ mod tests {
             110.120=31 110.114=32 110.115=33 110.116=34 110.118=35 110.117=36 110.B0=37 \
             112.11A=41 112.119=42 113.11A=51 113.119=52 85.22=61 85.75=62 \
             21A.223=71 21A.21B=72 21A.225=73 21A.21D=74 21A.11B=75 21A.227=76 \
-            204.B0=81 204.205=82 204.206=83 204.207=84 204.209=85 204.226=86 129.130=91 129.131=92 129.37=93 121.73=a1";
+            204.B0=81 204.205=82 204.206=83 204.207=84 204.209=85 204.226=86 129.130=91 129.131=92 129.37=93 121.73=a1 121.11A=a2";
         assert_eq!(iids.join(" "), expected.split_whitespace().collect::<Vec<_>>().join(" "));
     }
 
@@ -389,6 +415,9 @@ mod tests {
         assert!(find(&Features { speaker: true, ..plain }, 0x51).is_some());
         assert!(find(&Features { status_led: true, ..plain }, 0x74).is_some());
         assert!(find(&Features { night_vision: true, ..plain }, 0x75).is_some());
+        assert!(find(&Features { doorbell: true, ..plain }, 0xa2).is_none());
+        assert!(find(&Features { chime: true, ..plain }, 0xa2).is_none(), "there is no bell");
+        assert!(find(&Features { doorbell: true, chime: true, ..plain }, 0xa2).is_some());
     }
 
     /// Services, types, permissions, formats and limits are those of a camera and a doorbell that

@@ -3,7 +3,7 @@
 use super::ConnectionId;
 use super::database::{self, Field, PLACES, Place};
 use super::reply::Reply;
-use super::state::State;
+use super::state::{PRESSES_MAX, State};
 use crate::time::{Duration, Instant};
 use crate::wire::Writer;
 use core::fmt::Write as _;
@@ -12,8 +12,6 @@ use core::fmt::Write as _;
 pub const COALESCE: Duration = Duration::from_millis(250);
 /// Room for the entries of one message: all characteristics with events, and two long TLV8 values.
 const EVENT_MAX: usize = 4096;
-/// Presses of a button that nobody was told of yet, at most.
-const PRESSES_MAX: u32 = 3;
 
 /// The subscriptions of one connection.
 #[derive(Debug)]
@@ -110,13 +108,13 @@ impl Subscriptions {
             // Every change is a turn, so the last ones are known without having been kept.
             Field::MotionDetected if untold > 3 => 2 + untold % 2,
             Field::MotionDetected => untold,
-            _ => untold.min(PRESSES_MAX),
+            _ => untold.min(PRESSES_MAX as u32),
         };
         self.told[place] = state.changes()[place].count.wrapping_sub(untold - 1);
         let iid = database::at(place).map_or(0, |c| c.iid);
         let value = match field {
             Field::MotionDetected => u8::from(state.motion_detected() ^ (untold % 2 == 0)),
-            _ => SINGLE_PRESS,
+            _ => state.press(untold as usize) as u8,
         };
         let put = |w: &mut Writer<'_>| {
             w.bytes(b"{\"characteristics\":[");
@@ -126,9 +124,6 @@ impl Subscriptions {
         Reply::event(EVENT_MAX, put).expect("one entry fits")
     }
 }
-
-/// Value of ProgrammableSwitchEvent (HAP R2 §9.75).
-const SINGLE_PRESS: u8 = 0;
 
 fn put_entry(w: &mut Writer<'_>, more: bool, iid: u16) {
     let _ = write!(w, "{}{{\"aid\":1,\"iid\":{iid},\"value\":", if more { "," } else { "" });

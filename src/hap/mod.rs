@@ -9,6 +9,7 @@ pub mod database;
 pub mod events;
 mod outcome;
 pub mod pairing;
+pub mod press;
 pub mod record;
 pub mod reply;
 pub mod resource;

@@ -52,6 +52,8 @@ pub struct Settings {
     pub microphone: Sound,
     /// The speaker.
     pub speaker: Sound,
+    /// Mute of the doorbell: its own chime is silent.
+    pub chime_mute: bool,
     /// SelectedCameraRecordingConfiguration
     pub selection: Option<Selection>,
 }
@@ -71,6 +73,7 @@ impl Default for Settings {
             recording_audio: false,
             microphone: sound,
             speaker: sound,
+            chime_mute: false,
             selection: None,
         }
     }
@@ -78,7 +81,7 @@ impl Default for Settings {
 
 impl Settings {
     /// The truth values in the order of their bits in the store; new ones go to the end.
-    fn switches(&mut self) -> [&mut bool; 11] {
+    fn switches(&mut self) -> [&mut bool; 12] {
         let [first, second] = &mut self.stream_active;
         [
             first,
@@ -92,6 +95,7 @@ impl Settings {
             &mut self.recording_audio,
             &mut self.microphone.mute,
             &mut self.speaker.mute,
+            &mut self.chime_mute,
         ]
     }
 }
@@ -105,6 +109,9 @@ pub struct StoredCamera {
     pub database: u64,
     /// The sample rate the audio source was seen to deliver, in Hz.
     pub audio_rate_hz: Option<u32>,
+    /// Somebody has switched the camera off at the camera. No controller can change that, and neither can
+    /// a power cut.
+    pub privacy: bool,
     /// What controllers set.
     pub settings: Settings,
 }
@@ -121,6 +128,7 @@ mod tag {
     pub const SPEAKER_VOLUME: u8 = 0x06;
     pub const SELECTION: u8 = 0x07;
     pub const SELECTION_OFFER: u8 = 0x08;
+    pub const PRIVACY: u8 = 0x09;
 }
 
 impl StoredCamera {
@@ -131,6 +139,9 @@ impl StoredCamera {
         tlv8::put_u64(w, tag::DATABASE, self.database);
         if let Some(rate_hz) = self.audio_rate_hz {
             tlv8::put_u32(w, tag::AUDIO_RATE_HZ, rate_hz);
+        }
+        if self.privacy {
+            tlv8::put_u8(w, tag::PRIVACY, 1);
         }
         let mut settings = self.settings.clone();
         let bits = settings.switches().iter().enumerate().fold(0, |bits, (n, on)| bits | u32::from(**on) << n);
@@ -149,8 +160,13 @@ impl StoredCamera {
     /// # Errors
     /// When it is no such file, or a value is out of range.
     pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
-        let mut stored =
-            StoredCamera { configuration_number: 0, database: 0, audio_rate_hz: None, settings: Settings::default() };
+        let mut stored = StoredCamera {
+            configuration_number: 0,
+            database: 0,
+            audio_rate_hz: None,
+            privacy: false,
+            settings: Settings::default(),
+        };
         let (mut version, mut raw, mut offer) = (0, None, 0);
         for item in Items::new(bytes) {
             let item = item?;
@@ -175,6 +191,7 @@ impl StoredCamera {
                     raw = Some(bytes);
                 }
                 tag::SELECTION_OFFER => offer = number()?,
+                tag::PRIVACY => stored.privacy = number()? != 0,
                 _ => {}
             }
         }
@@ -213,7 +230,13 @@ mod tests {
             ..Settings::default()
         };
         settings.speaker.volume = 7;
-        StoredCamera { configuration_number: 65535, database: u64::MAX, audio_rate_hz: Some(16_000), settings }
+        StoredCamera {
+            configuration_number: 65535,
+            database: u64::MAX,
+            audio_rate_hz: Some(16_000),
+            privacy: true,
+            settings,
+        }
     }
 
     fn emitted(stored: &StoredCamera) -> Vec<u8> {
@@ -234,6 +257,7 @@ mod tests {
         }
         stored.settings.selection = None;
         stored.audio_rate_hz = None;
+        stored.privacy = false;
         assert_eq!(StoredCamera::parse(&emitted(&stored)), Ok(stored));
     }
 
@@ -253,7 +277,7 @@ mod tests {
         let whole = emitted(&stored());
         let intact = (0..whole.len()).filter(|&cut| StoredCamera::parse(&whole[..cut]).is_ok()).count();
         // Cuts between two items leave a shorter list; the checksum of the store sees those.
-        assert!(intact <= 8, "{intact}");
+        assert!(intact <= 9, "{intact}");
         assert!(StoredCamera::parse(&[]).is_err());
         assert!(StoredCamera::parse(b"{\"json\":1}").is_err());
     }

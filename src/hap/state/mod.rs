@@ -11,6 +11,7 @@ use super::accessory::{AccessoryConfig, DataStreams, Effect, Information, LiveVi
 use super::camera_tlv::{DataStreamAnswer, LiveAudioOffer, Offer, SelectedRecording, recording_rate_code};
 use super::database::{self, Features, Field, PLACES, Stream};
 use super::pairing::ControllerId;
+use super::press::Press;
 use super::settings::{Settings, Sound, StoredCamera};
 use super::types::Status;
 use crate::crypto::{SharedSecret, sha512};
@@ -46,6 +47,9 @@ pub(super) struct Change {
     pub writer: Option<ConnectionId>,
 }
 
+/// Presses of a button that nobody was told of yet, at most.
+pub(super) const PRESSES_MAX: usize = 3;
+
 /// Who writes, and what a write may reach.
 pub struct Caller<'a> {
     /// The connection.
@@ -70,7 +74,10 @@ pub struct State {
     unsaved: bool,
     /// Motion as the camera sees it; reported only while the camera is on.
     motion: bool,
-    manually_disabled: bool,
+    /// The switch at the camera is on.
+    switched_off: bool,
+    /// The last presses of the button, the newest at the end.
+    presses: [Press; PRESSES_MAX],
     live: live::Views,
     data_stream: Option<DataStreamAnswer>,
     changes: [Change; PLACES],
@@ -101,6 +108,7 @@ impl State {
             configuration_number: 1,
             database: 0,
             audio_rate_hz: None,
+            privacy: false,
             settings: Settings::default(),
         });
         // What was seen last is a better guess than the configuration: `c#` stays as it is.
@@ -112,7 +120,8 @@ impl State {
             stored,
             unsaved: false,
             motion: false,
-            manually_disabled: false,
+            switched_off: false,
+            presses: [Press::Single; PRESSES_MAX],
             live: live::Views::default(),
             data_stream: None,
             changes: [Change::default(); PLACES],
@@ -165,7 +174,12 @@ impl State {
 
     /// Whether the camera is on: neither switched off in Home nor at the camera.
     pub fn camera_active(&self) -> bool {
-        self.stored.settings.camera_active && !self.manually_disabled
+        self.stored.settings.camera_active && !self.manually_disabled()
+    }
+
+    /// Whether the camera is switched off at the camera itself.
+    pub fn manually_disabled(&self) -> bool {
+        self.switched_off || self.stored.privacy
     }
 
     /// Whether a live view may be set up on one of the streams.
@@ -200,17 +214,39 @@ impl State {
         self.settle();
     }
 
-    /// The button of the doorbell was pressed once.
-    pub fn ring(&mut self) {
+    /// The button of the doorbell was pressed.
+    pub fn ring(&mut self, press: Press) {
         if self.features.doorbell {
+            self.presses.rotate_left(1);
+            self.presses[PRESSES_MAX - 1] = press;
             self.changed(Field::ProgrammableSwitchEvent, None);
         }
     }
 
-    /// The camera was switched off or on at the camera itself (shutter, switch).
+    /// The press that came as the `nth` from the end, of which there were [`PRESSES_MAX`] at the most.
+    pub(super) fn press(&self, nth: usize) -> Press {
+        self.presses[PRESSES_MAX - nth.clamp(1, PRESSES_MAX)]
+    }
+
+    /// The switch or shutter at the camera itself turned it off or on.
     pub fn set_manually_disabled(&mut self, disabled: bool) {
-        if self.manually_disabled != disabled {
-            self.manually_disabled = disabled;
+        let before = self.manually_disabled();
+        self.switched_off = disabled;
+        self.disabled_since(before);
+    }
+
+    /// Somebody at the camera wants it off, or not any more. Kept until he says otherwise; a switch that
+    /// turns it off is stronger.
+    pub fn set_privacy(&mut self, privacy: bool) {
+        let before = self.manually_disabled();
+        if core::mem::replace(&mut self.stored.privacy, privacy) != privacy {
+            self.save();
+        }
+        self.disabled_since(before);
+    }
+
+    fn disabled_since(&mut self, before: bool) {
+        if self.manually_disabled() != before {
             self.changed(Field::ManuallyDisabled, None);
             self.settle();
         }
@@ -258,6 +294,7 @@ impl State {
 
     /// As if it had never been paired. The caller stores it.
     pub(super) fn factory_reset(&mut self) {
+        self.stored.privacy = false;
         self.forget_settings();
         self.unsaved = false;
         self.stored.configuration_number = 1;
@@ -395,7 +432,7 @@ impl State {
                 c.perms.put(&mut w);
                 let (min, max) = c.range.unwrap_or((0, 0));
                 w.bytes(&[min, max, u8::from(c.unit.is_some())]);
-                w.bytes(c.valid);
+                w.bytes(self.features.valid(c));
             }
         }
         debug_assert!(!w.is_full());
@@ -435,7 +472,8 @@ impl State {
             Field::PeriodicSnapshotsActive => put_truth(w, settings.periodic_snapshots),
             Field::CameraOperatingModeIndicator => put_truth(w, settings.indicator),
             Field::NightVision => put_truth(w, settings.night_vision),
-            Field::ManuallyDisabled => put_truth(w, self.manually_disabled),
+            Field::ManuallyDisabled => put_truth(w, self.manually_disabled()),
+            Field::ChimeMute => put_truth(w, settings.chime_mute),
             Field::RecordingActive => put_truth(w, settings.recording_active),
             Field::SupportedCameraRecordingConfiguration => put_tlv(w, |w| offer.put_recording(w)),
             Field::SupportedVideoRecordingConfiguration => put_tlv(w, |w| offer.put_recording_video(w)),

@@ -45,6 +45,7 @@ impl State {
             Field::PeriodicSnapshotsActive => self.switch(field, value, caller, |s| &mut s.periodic_snapshots)?,
             Field::CameraOperatingModeIndicator => self.switch(field, value, caller, |s| &mut s.indicator)?,
             Field::NightVision => self.switch(field, value, caller, |s| &mut s.night_vision)?,
+            Field::ChimeMute => self.switch(field, value, caller, |s| &mut s.chime_mute)?,
             Field::RecordingActive => self.switch(field, value, caller, |s| &mut s.recording_active)?,
             Field::RecordingAudioActive => self.switch(field, value, caller, |s| &mut s.recording_audio)?,
             Field::SelectedCameraRecordingConfiguration => self.select(field, value, caller)?,
