@@ -18,13 +18,17 @@ fn the_configuration_is_what_print_config_prints() {
 }
 
 #[test]
-fn the_smallest_configuration_is_accepted() {
-    let readme = include_str!("../README.md");
-    let json = readme.split_once("```json\n").expect("the README has an example").1.split_once("```").unwrap().0;
-    let path = std::env::temp_dir().join(format!("hksvd-readme-{}.json", std::process::id()));
-    std::fs::write(&path, json).unwrap();
-    let out = Command::new(env!("CARGO_BIN_EXE_hksvd")).args(["check", "--offline", "--config"]).arg(&path).output();
-    std::fs::remove_file(&path).unwrap();
-    let out = out.unwrap();
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+fn every_configuration_is_accepted() {
+    let examples: Vec<&str> = include_str!("../README.md").split("```json\n").skip(1).collect();
+    assert!(examples.len() >= 2);
+    for example in examples {
+        let json = example.split_once("```").unwrap().0;
+        let path = std::env::temp_dir().join(format!("hksvd-readme-{}.json", std::process::id()));
+        std::fs::write(&path, json).unwrap();
+        let out =
+            Command::new(env!("CARGO_BIN_EXE_hksvd")).args(["check", "--offline", "--config"]).arg(&path).output();
+        std::fs::remove_file(&path).unwrap();
+        let out = out.unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    }
 }

@@ -130,6 +130,14 @@ pub static VERBS: &[Verb] = &[
                `motion trace FILE --fps N` needs no daemon: FILE is Annex-B H.264, each line is\n\
                frame,time_s,key,bytes,baseline,level,motion",
     },
+    Verb {
+        name: "privacy",
+        operands: "on|off",
+        count: (1, 1),
+        options: &["socket"],
+        summary: "switch the camera off for HomeKit, at the camera",
+        more: "Lasts over restarts. Only `privacy off` ends it; a switch at the camera (privacy.switch) counts beside it.",
+    },
     Verb { name: "ring", operands: "", count: (0, 0), options: &["socket"], summary: "ring the doorbell", more: "" },
     Verb {
         name: "events",

@@ -54,12 +54,17 @@ pub fn motion(args: &Args) -> Result<(), Failure> {
     if let Some(option) = ["fps", "sensitivity", "hold"].into_iter().find(|option| args.has(option)) {
         return Err(Failure::usage(format!("--{option} belongs to `hksvd motion trace`")));
     }
+    on_or_off(args, "/motion")
+}
+
+/// `motion on`, `privacy off`, …
+pub fn on_or_off(args: &Args, target: &str) -> Result<(), Failure> {
     let method = match (args.operand(0), args.operands.len()) {
         ("on", 1) => "POST",
         ("off", 1) => "DELETE",
-        _ => return Err(Failure::usage("motion needs on, off or trace FILE, see `hksvd motion --help`")),
+        _ => return Err(Failure::usage(format!("{0} needs on or off, see `hksvd {0} --help`", &target[1..]))),
     };
-    client(args).ask(Request::new(method, "/motion")).map_err(Failure::from).and_then(text).map(drop)
+    client(args).ask(Request::new(method, target)).map_err(Failure::from).and_then(text).map(drop)
 }
 
 /// `log LEVEL`

@@ -79,6 +79,7 @@ fn dispatch() -> Result<ExitCode, Failure> {
         "ring" => calls::post(&args, "/doorbell"),
         "motion" if args.operand(0) == "trace" => trace_file::run(&args),
         "motion" => calls::motion(&args),
+        "privacy" => calls::on_or_off(&args, "/privacy"),
         "events" => calls::events(&args),
         "snapshot" => calls::snapshot(&args),
         "clip" => calls::clip(&args),

@@ -48,6 +48,11 @@ pub const MEMORY_KB: (u32, u32) = (768, 131_072);
 /// Sample rates of AAC-LC that a recording can carry.
 pub const RATES_HZ: &[u32] = &[8_000, 16_000, 24_000, 32_000, 44_100, 48_000];
 
+/// A button or a switch.
+const BUTTON: &str = "^(evdev:.+:(KEY_.+|[0-9]+)|sysfs:[0-9]+(:low)?|gpiochip:.+:[0-9]+(:low)?)$";
+/// Something that is switched.
+const OUTPUT: &str = "^(sysfs:[0-9]+(:low)?|led:[^/]+|exec:.+)$";
+
 /// The table, in the order in which it is printed.
 pub static KEYS: &[Key] = &[
     key(
@@ -178,15 +183,40 @@ pub static KEYS: &[Key] = &[
     key("motion.onvif_url", Kind::Pattern("^https?://.+$"), "null", "Event service for motion.mode onvif."),
     key(
         "doorbell.button",
-        Kind::Pattern("^(evdev:.+:KEY_.+|sysfs:[0-9]+(:low)?|gpiochip:.+:[0-9]+(:low)?)$"),
+        Kind::Pattern(BUTTON),
         "null",
-        "The bell's button; setting it, or \"doorbell\": true, makes the camera a video doorbell.",
+        "Makes it a doorbell: evdev:auto:KEY_1, evdev:DEVICE:KEY, sysfs:GPIO[:low], gpiochip:DEVICE:LINE[:low].",
+    ),
+    key(
+        "doorbell.presses",
+        Kind::Choice(&["single", "all"]),
+        "\"single\"",
+        "single: a press rings at once. all: double and long ones are told apart, a single one rings 0.4 s late.",
+    ),
+    key(
+        "doorbell.reset_s",
+        Kind::Integer(0, 120),
+        "0",
+        "Holding the button for so many seconds is a factory reset: all pairings are forgotten. 0: never.",
+    ),
+    key(
+        "chime.output",
+        Kind::Pattern(OUTPUT),
+        "null",
+        "Sounds when somebody rings, as led.status; adds the bell's Mute.",
+    ),
+    key("chime.pulse_ms", Kind::Integer(1, 5_000), "500", "How long sysfs: and led: of chime.output stay on."),
+    key(
+        "privacy.switch",
+        Kind::Pattern(BUTTON),
+        "null",
+        "A switch, named as doorbell.button, that turns the camera off for HomeKit while it is on.",
     ),
     key(
         "led.status",
-        Kind::Pattern("^(sysfs:[0-9]+(:low)?|exec:.+)$"),
+        Kind::Pattern(OUTPUT),
         "null",
-        "Status light: sysfs:GPIO[:low], exec:COMMAND (told HKSVD_LED 0 1, HKSVD_STATE off detect stream record).",
+        "Light: sysfs:GPIO[:low], led:NAME, exec:COMMAND (told HKSVD_LED 0 1, HKSVD_STATE off detect stream record).",
     ),
     key(
         "hooks.night_vision",

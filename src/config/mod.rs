@@ -53,6 +53,10 @@ pub struct Config {
     pub motion: Motion,
     /// `doorbell` or `doorbell.…`
     pub doorbell: Doorbell,
+    /// `chime.…`
+    pub chime: Chime,
+    /// `privacy.…`
+    pub privacy: Privacy,
     /// `led.…`
     pub led: Led,
     /// `hooks.…`
@@ -150,13 +154,33 @@ pub struct Doorbell {
     pub present: bool,
     /// `doorbell.button`
     pub button: Option<Button>,
+    /// `doorbell.presses`: tell double and long ones from single ones.
+    pub all_presses: bool,
+    /// `doorbell.reset_s`; 0: never.
+    pub reset_s: u8,
+}
+
+/// What is heard of the bell.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Chime {
+    /// `chime.output`
+    pub output: Option<Output>,
+    /// `chime.pulse_ms`
+    pub pulse_ms: u16,
+}
+
+/// Off at the camera.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Privacy {
+    /// `privacy.switch`
+    pub switch: Option<Button>,
 }
 
 /// The lights.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Led {
     /// `led.status`
-    pub status: Option<StatusLight>,
+    pub status: Option<Output>,
 }
 
 /// Commands to run.
@@ -187,6 +211,8 @@ impl Default for Config {
             speaker: Speaker::default(),
             motion: Motion::default(),
             doorbell: Doorbell::default(),
+            chime: Chime::default(),
+            privacy: Privacy::default(),
             led: Led::default(),
             hooks: Hooks::default(),
         }
@@ -226,6 +252,12 @@ impl Default for Snapshot {
 impl Default for Speaker {
     fn default() -> Self {
         Speaker { sink: SpeakerSink::None, rate_hz: 16_000 }
+    }
+}
+
+impl Default for Chime {
+    fn default() -> Self {
+        Chime { output: None, pulse_ms: 500 }
     }
 }
 
@@ -342,9 +374,6 @@ impl Config {
             MotionMode::Onvif => later("motion.mode", "\"onvif\""),
             MotionMode::Detect | MotionMode::Continuous | MotionMode::Api | MotionMode::Off => {}
         }
-        if self.doorbell.button.is_some() {
-            later("doorbell.button", "a button (use \"doorbell\": true and `hksvd ring`)");
-        }
         if matches!(self.audio.source, AudioSource::File(_))
             && !matches!(self.video.source, None | Some(VideoSource::File(_)))
         {
@@ -445,6 +474,11 @@ mod tests {
         ("motion.hold_s", "7"),
         ("motion.onvif_url", "\"http://x\""),
         ("doorbell.button", "\"sysfs:1\""),
+        ("doorbell.presses", "\"all\""),
+        ("doorbell.reset_s", "7"),
+        ("chime.output", "\"sysfs:1\""),
+        ("chime.pulse_ms", "7"),
+        ("privacy.switch", "\"sysfs:1\""),
         ("led.status", "\"sysfs:1\""),
         ("hooks.night_vision", "\"x\""),
         ("hooks.camera_active", "\"x\""),
@@ -579,7 +613,7 @@ mod tests {
     #[test]
     fn a_doorbell_is_said_in_two_ways() {
         let doorbell = |text: &str| Config::parse(text).expect(text).doorbell;
-        assert_eq!(doorbell("{\"doorbell\": true}"), Doorbell { present: true, button: None });
+        assert_eq!(doorbell("{\"doorbell\": true}"), Doorbell { present: true, ..Doorbell::default() });
         assert!(!doorbell("{\"doorbell\": false}").present);
         assert!(!doorbell("{\"doorbell\": {}}").present);
         assert!(!doorbell("{\"doorbell\": {\"button\": null}}").present);
@@ -628,8 +662,8 @@ mod tests {
             \"hooks\":{\"night_vision\":\"a\",\"camera_active\":\"b\",\"keyframe\":\"c\"}}";
         let talk = "{\"speaker\":{\"sink\":\"rtsp\"},\"video\":{\"source\":\"rtsp://127.0.0.1/ch0\"}}";
         assert_eq!(unbuilt(talk).len(), usize::from(!cfg!(feature = "opus")));
-        // Video, pictures, lights and hooks are there.
-        assert_eq!(unbuilt(everything).len(), 4);
+        // Video, pictures, buttons, lights and hooks are there.
+        assert_eq!(unbuilt(everything).len(), 3);
     }
 
     #[test]

@@ -174,6 +174,17 @@ fn set(config: &mut Config, key: &Key, value: &Given<'_>) -> Result<(), String> 
             config.doorbell.button = optional(value)?;
             config.doorbell.present = config.doorbell.button.is_some();
         }
+        "doorbell.presses" => {
+            config.doorbell.all_presses = match text(value, "single or all")? {
+                "single" => false,
+                "all" => true,
+                _ => return Err("must be single or all".into()),
+            }
+        }
+        "doorbell.reset_s" => config.doorbell.reset_s = number(key, value)?,
+        "chime.output" => config.chime.output = optional(value)?,
+        "chime.pulse_ms" => config.chime.pulse_ms = number(key, value)?,
+        "privacy.switch" => config.privacy.switch = optional(value)?,
         "led.status" => config.led.status = optional(value)?,
         "hooks.night_vision" => config.hooks.night_vision = optional(value)?,
         "hooks.camera_active" => config.hooks.camera_active = optional(value)?,

@@ -1,6 +1,7 @@
 //! Where things come from and go to: sources, sinks, pins and commands of the configuration.
 
 use super::values::{Text, must_be, path};
+use crate::wire::evdev::key_code;
 use crate::wire::yi::{Kind, Layout};
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -351,15 +352,15 @@ impl Text for MotionMode {
     }
 }
 
-/// The doorbell's button.
+/// A button or a switch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Button {
     /// A key of an input device.
     Evdev {
-        /// `/dev/input/event…`
-        device: PathBuf,
-        /// `KEY_…`
-        key: String,
+        /// `/dev/input/event…`; `None`: the first that has the key.
+        device: Option<PathBuf>,
+        /// The kernel's code of the key.
+        key: u16,
     },
     /// A GPIO by its sysfs number.
     Sysfs(Gpio),
@@ -373,13 +374,14 @@ pub enum Button {
 }
 
 impl Text for Button {
-    const EXPECTED: &'static str = "a button: evdev:DEVICE:KEY_…, sysfs:GPIO[:low], gpiochip:DEVICE:LINE[:low]";
+    const EXPECTED: &'static str =
+        "a button: evdev:auto:KEY_1, evdev:DEVICE:KEY_1, sysfs:GPIO[:low], gpiochip:DEVICE:LINE[:low]";
     fn parse(text: &str) -> Result<Self, String> {
         let parse = || {
             if let Some(rest) = text.strip_prefix("evdev:") {
                 let (device, key) = rest.rsplit_once(':')?;
-                let known = key.strip_prefix("KEY_").is_some_and(|name| !name.is_empty());
-                return known.then_some(Button::Evdev { device: path(device).ok()?, key: key.into() });
+                let device = if device == "auto" { None } else { Some(path(device).ok()?) };
+                return Some(Button::Evdev { device, key: key_code(key)? });
             }
             if let Some(rest) = text.strip_prefix("gpiochip:") {
                 let (rest, low) = rest.strip_suffix(":low").map_or((rest, false), |rest| (rest, true));
@@ -409,20 +411,25 @@ impl Gpio {
     }
 }
 
-/// The status light.
+/// Something that is switched on and off: a light, a chime.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StatusLight {
+pub enum Output {
     /// A GPIO by its sysfs number.
     Sysfs(Gpio),
+    /// A name in `/sys/class/leds`.
+    Led(String),
     /// A command.
     Exec(Command),
 }
 
-impl Text for StatusLight {
-    const EXPECTED: &'static str = "a light: sysfs:GPIO[:low], exec:COMMAND";
+impl Text for Output {
+    const EXPECTED: &'static str = "one of sysfs:GPIO[:low], led:NAME, exec:COMMAND";
     fn parse(text: &str) -> Result<Self, String> {
-        let gpio = text.strip_prefix("sysfs:").and_then(Gpio::parse).map(StatusLight::Sysfs);
-        gpio.or_else(|| command_after(text, "exec:").map(StatusLight::Exec)).ok_or_else(|| must_be(Self::EXPECTED))
+        if let Some(name) = text.strip_prefix("led:").filter(|name| !name.is_empty() && !name.contains(['/', '\0'])) {
+            return Ok(Output::Led(name.into()));
+        }
+        let gpio = text.strip_prefix("sysfs:").and_then(Gpio::parse).map(Output::Sysfs);
+        gpio.or_else(|| command_after(text, "exec:").map(Output::Exec)).ok_or_else(|| must_be(Self::EXPECTED))
     }
 }
 
@@ -503,14 +510,26 @@ mod tests {
         );
         assert_eq!(
             Button::parse("evdev:/dev/input/event0:KEY_1"),
-            Ok(Button::Evdev { device: "/dev/input/event0".into(), key: "KEY_1".into() })
+            Ok(Button::Evdev { device: Some("/dev/input/event0".into()), key: 2 })
         );
-        for wrong in ["", "sysfs:", "sysfs:x", "evdev:/dev/input/event0", "evdev::KEY_1", "evdev:/d:KEY_", "gpiochip:4"]
-        {
+        assert_eq!(Button::parse("evdev:auto:148"), Ok(Button::Evdev { device: None, key: 148 }));
+        for wrong in [
+            "",
+            "sysfs:",
+            "sysfs:x",
+            "evdev:/dev/input/event0",
+            "evdev::KEY_1",
+            "evdev:/d:KEY_",
+            "evdev:/d:KEY_X",
+            "gpiochip:4",
+        ] {
             assert!(Button::parse(wrong).is_err(), "{wrong}");
         }
-        assert_eq!(StatusLight::parse("sysfs:3"), Ok(StatusLight::Sysfs(pin(3, false))));
-        assert!(StatusLight::parse("exec: ").is_err());
+        assert_eq!(Output::parse("sysfs:3"), Ok(Output::Sysfs(pin(3, false))));
+        assert_eq!(Output::parse("led:led_blue"), Ok(Output::Led("led_blue".into())));
+        for wrong in ["exec: ", "led:", "led:../x", "led:a\0b", "sysfs:x"] {
+            assert!(Output::parse(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

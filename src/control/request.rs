@@ -24,6 +24,8 @@ pub enum Call {
     MotionOff,
     /// `POST /doorbell`
     Ring,
+    /// `POST /privacy` and `DELETE /privacy`
+    Privacy(bool),
     /// `GET /snapshot`
     Snapshot,
     /// `PUT /log`
@@ -143,6 +145,7 @@ enum Route {
     MotionOn,
     MotionOff,
     Ring,
+    Privacy(bool),
     Snapshot,
     Log,
     Qr,
@@ -160,6 +163,7 @@ fn route(method: &str, path: &str) -> Result<Route, Refusal> {
             (&[("POST", Route::MotionOn), ("DELETE", Route::MotionOff)], "POST, DELETE")
         }
         "/doorbell" | "/api/homekit/doorbell" => (&[("POST", Route::Ring)], "POST"),
+        "/privacy" => (&[("POST", Route::Privacy(true)), ("DELETE", Route::Privacy(false))], "POST, DELETE"),
         "/snapshot" => (&[("GET", Route::Snapshot)], "GET"),
         "/log" => (&[("PUT", Route::Log)], "PUT"),
         "/qr" => (&[("GET", Route::Qr)], "GET"),
@@ -168,7 +172,7 @@ fn route(method: &str, path: &str) -> Result<Route, Refusal> {
         "/reset" => (&[("POST", Route::Reset)], "POST"),
         "/events" => (&[("GET", Route::Events)], "GET"),
         _ => {
-            let known = "/status /motion /doorbell /snapshot /log /qr /identify /clip /reset /events";
+            let known = "/status /motion /doorbell /privacy /snapshot /log /qr /identify /clip /reset /events";
             return Err(Refusal::new(404, format!("no such path, known are {known}")));
         }
     };
@@ -186,6 +190,7 @@ fn call(route: Route, query: &str, accepts_text: bool, body: &[u8]) -> Result<Ca
         Route::MotionOn => Call::MotionOn,
         Route::MotionOff => Call::MotionOff,
         Route::Ring => Call::Ring,
+        Route::Privacy(on) => Call::Privacy(on),
         Route::Snapshot => Call::Snapshot,
         Route::Qr => Call::Qr,
         Route::Identify => Call::Identify,
@@ -235,6 +240,8 @@ mod tests {
             ("GET /status?x=1&y", Call::Status { text: false }),
             ("POST /motion", Call::MotionOn),
             ("DELETE /motion", Call::MotionOff),
+            ("POST /privacy", Call::Privacy(true)),
+            ("DELETE /privacy", Call::Privacy(false)),
             ("POST /api/homekit/motion?id=front", Call::MotionOn),
             ("DELETE /api/homekit/motion", Call::MotionOff),
             ("POST /doorbell", Call::Ring),

@@ -2,7 +2,7 @@
 
 use super::clip::Clip;
 use super::picture::Want;
-use super::shared::{Shared, Stop};
+use super::shared::Shared;
 use super::{advertise, controllers, effects, feed, live, picture};
 use crate::control::events::EventLines;
 use crate::control::{Answer, Call, Daemon, Media, Qr, Status, status};
@@ -13,6 +13,9 @@ use crate::motion::Mode;
 use crate::sys::proc;
 use crate::trace::Cause;
 use std::rc::Rc;
+
+/// Why there is nothing to see.
+const OFF: &str = "the camera is switched off in Apple Home, by its switch or by `hksvd privacy on`";
 
 /// The daemon as the control server sees it.
 pub struct Control {
@@ -35,6 +38,8 @@ impl Daemon for Control {
         let live = live::status(shared);
         let state = if !accessory.is_paired() {
             "unpaired"
+        } else if accessory.state.manually_disabled() {
+            "privacy"
         } else if !accessory.state.camera_active() {
             "off"
         } else if running.is_some() {
@@ -109,7 +114,7 @@ impl Daemon for Control {
                     return Answer::Refused(409, "motion.mode is \"off\"".into());
                 }
                 if !shared.accessory.borrow().state.camera_active() {
-                    return Answer::Refused(409, "the camera is switched off in Apple Home".into());
+                    return Answer::Refused(409, OFF.into());
                 }
                 self.set_motion(true)
             }
@@ -121,9 +126,14 @@ impl Daemon for Control {
                 shared.ring(Cause::Control, Press::Single);
                 Answer::Done
             }
+            Call::Privacy(on) => {
+                shared.accessory.borrow_mut().state.set_privacy(on);
+                effects::run(shared);
+                Answer::Done
+            }
             Call::Snapshot => {
                 if !shared.accessory.borrow().state.camera_active() {
-                    return Answer::Refused(409, "the camera is switched off in Apple Home".into());
+                    return Answer::Refused(409, OFF.into());
                 }
                 let shared = shared.clone();
                 Answer::Later(Box::pin(async move { Answer::Jpeg(picture::take(&shared, Want::default()).await) }))
@@ -143,21 +153,14 @@ impl Daemon for Control {
             }
             Call::Clip { seconds } => {
                 if !shared.accessory.borrow().state.camera_active() {
-                    return Answer::Refused(409, "the camera is switched off in Apple Home".into());
+                    return Answer::Refused(409, OFF.into());
                 }
                 match Clip::start(shared, seconds) {
                     Ok(clip) => Answer::Stream(Media::Mp4, Box::new(clip)),
                     Err(why) => Answer::Refused(503, why.to_string()),
                 }
             }
-            Call::Reset => {
-                // Two fsyncs on this thread: the daemon is about to end anyway.
-                if let Err(why) = shared.store.reset() {
-                    return Answer::Refused(500, why.to_string());
-                }
-                shared.stop(Stop::Reset);
-                Answer::Done
-            }
+            Call::Reset => shared.reset().map_or_else(|why| Answer::Refused(500, why.to_string()), |()| Answer::Done),
             Call::Events { history } => {
                 let lines = EventLines::new(shared.trace.clone(), shared.trace_changed.clone(), history);
                 Answer::Stream(Media::Lines, Box::new(lines))

@@ -78,7 +78,8 @@ fn shape(config: &Config, device_id: &str) -> AccessoryConfig {
             speaker: config.speaker.sink != crate::config::SpeakerSink::None,
             status_led: config.led.status.is_some(),
             night_vision: config.hooks.night_vision.is_some(),
-            ..Features::default()
+            chime: config.chime.output.is_some(),
+            all_presses: config.doorbell.all_presses,
         },
         audio_rate_hz: config.audio.rate_hz,
         live_audio: LiveAudioOffer::Both,

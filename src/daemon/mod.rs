@@ -4,6 +4,7 @@
 //! they share; `effects` does what the accessory asks for. One file for each kind of task.
 
 mod advertise;
+mod buttons;
 mod clip;
 mod control;
 mod controllers;
@@ -180,6 +181,7 @@ async fn serve(options: Options, executor: Executor, signals: Fd<std::fs::File>)
         encoders_changed: Default::default(),
         ending: Cell::default(),
         root: root(),
+        rang: Signal::default(),
         stop: Cell::new(None),
         stop_changed: Signal::default(),
         config,
@@ -200,6 +202,7 @@ async fn serve(options: Options, executor: Executor, signals: Fd<std::fs::File>)
     start_sources(&shared, budget);
     states::start(&shared);
     encoder::start(&shared);
+    buttons::start(&shared);
     #[cfg(feature = "opus")]
     executor.spawn(sound::play(shared.clone()));
     if shared.config.hap.mdns {
@@ -568,6 +571,7 @@ async fn shut_down(shared: &Rc<Shared>) {
     log::info!("stopping");
     shared.ending.set(true);
     shared.states_changed.notify();
+    buttons::silence(shared);
     streams::close_where(shared, Disconnect::Shutdown, |_| true);
     live::end_all(shared, live::Cause::Shutdown);
     for controller in shared.controllers.borrow().iter() {

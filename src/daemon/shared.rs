@@ -137,6 +137,8 @@ pub struct Shared {
     pub encoders_changed: [Cell<bool>; 2],
     /// The daemon is about to end: nothing is wanted any more.
     pub ending: Cell<bool>,
+    /// Somebody rang.
+    pub rang: Signal,
     /// The root of the file system, where the camera's own things are looked for; tests have another one.
     pub root: PathBuf,
     /// Somebody wants the daemon to stop; with `true`, to forget everything before.
@@ -242,9 +244,21 @@ impl Shared {
         self.accessory.borrow_mut().state.ring(press);
         self.note(Event::Ring { cause });
         self.accessory_changed.notify();
+        self.rang.notify();
         // Hubs are offered the doorbell as a trigger and select motion only.
         let change = self.sensor.borrow_mut().handle_ring(now());
         self.motion(change, cause);
+    }
+
+    /// Forgets everything and starts anew.
+    ///
+    /// # Errors
+    /// When it cannot be forgotten.
+    pub fn reset(&self) -> Result<(), crate::store::Error> {
+        // Two fsyncs on this thread: the daemon is about to end anyway.
+        self.store.reset()?;
+        self.stop(Stop::Reset);
+        Ok(())
     }
 
     /// A hub opened a recording.

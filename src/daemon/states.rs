@@ -4,13 +4,14 @@
 //! no queue, so the latest value wins, and each runs once at start.
 
 use super::shared::Shared;
-use crate::config::{Command, Gpio, RaptorStream, StatusLight, VideoSource};
+use crate::config::{Command, Output, RaptorStream, VideoSource};
 use crate::io::command::Order;
 use crate::io::gpio;
 use crate::io::runtime::{now, sleep_until};
 use crate::source::raptor;
 use crate::time::Duration;
 use crate::trace::Repeats;
+use std::path::Path;
 use std::rc::Rc;
 
 /// A hook that takes longer is killed.
@@ -89,10 +90,10 @@ pub fn start(shared: &Rc<Shared>) {
         }
     }
     match &config.led.status {
-        Some(StatusLight::Exec(command)) => {
+        Some(Output::Exec(command)) => {
             shared.executor.spawn(hook(shared.clone(), "led.status", command.clone(), light));
         }
-        Some(StatusLight::Sysfs(pin)) => shared.executor.spawn(pin_light(shared.clone(), *pin)),
+        Some(output) => shared.executor.spawn(status_light(shared.clone(), output.clone())),
         None => {}
     }
     // A source that takes requests may be found later.
@@ -115,7 +116,8 @@ async fn hook(shared: Rc<Shared>, key: &'static str, command: Command, variables
     }
 }
 
-async fn run(
+/// Runs a command and tells of its failure.
+pub async fn run(
     shared: &Shared,
     key: &str,
     command: &Command,
@@ -124,26 +126,35 @@ async fn run(
 ) {
     match shared.commands.run(Order { command: &command.0, variables, limit: LIMIT }).await {
         Ok(()) => failures.over(|_, _| {}),
-        Err(why) => {
-            failures.note(now(), why.to_string(), |why, repeated| log::warn!("{key}: the command {why}{repeated}"));
-        }
+        Err(why) => failed(key, format!("the command {why}"), failures),
     }
 }
 
-/// Switches a pin for each state, for ever.
-async fn pin_light(shared: Rc<Shared>, pin: Gpio) {
+/// Tells of a failure, and seldom of one that comes again.
+pub fn failed(key: &str, why: String, failures: &mut Repeats<String>) {
+    failures.note(now(), why, |why, repeated| log::warn!("{key}: {why}{repeated}"));
+}
+
+/// Switches what has no command. These files of the kernel are no files: nothing waits for a disk.
+pub fn set(root: &Path, output: &Output, on: bool) -> std::io::Result<()> {
+    match output {
+        Output::Sysfs(pin) => gpio::set(&root.join("sys/class/gpio"), pin.number, on != pin.low),
+        Output::Led(name) => gpio::light(&root.join("sys/class/leds").join(name), on),
+        Output::Exec(_) => Ok(()),
+    }
+}
+
+/// Switches the light for each state, for ever.
+async fn status_light(shared: Rc<Shared>, output: Output) {
     let mut done = None;
     let mut failures = Repeats::default();
-    let root = shared.root.join("sys/class/gpio");
     loop {
         let seen = shared.states_changed.count();
         let lit = is_lit(&shared);
         if done != Some(lit) {
-            match gpio::set(&root, pin.number, lit != pin.low) {
+            match set(&shared.root, &output, lit) {
                 Ok(()) => done = Some(lit),
-                Err(error) => failures.note(now(), error.to_string(), |error, repeated| {
-                    log::warn!("led.status: GPIO {}: {error}{repeated}", pin.number);
-                }),
+                Err(error) => failed("led.status", error.to_string(), &mut failures),
             }
         }
         shared.states_changed.changed(seen).await;
@@ -153,17 +164,15 @@ async fn pin_light(shared: Rc<Shared>, pin: Gpio) {
 /// The light goes out with the daemon.
 pub async fn stop(shared: &Shared) {
     match &shared.config.led.status {
-        Some(StatusLight::Exec(command)) => {
+        Some(Output::Exec(command)) => {
             let variables = [("HKSVD_LED", "0"), ("HKSVD_STATE", Mode::Off.as_str())];
             let order = Order { command: &command.0, variables: &variables, limit: LAST };
             if let Err(why) = shared.commands.run(order).await {
                 log::warn!("led.status: the command {why}");
             }
         }
-        Some(StatusLight::Sysfs(pin)) => {
-            // What is wrong with it was said before.
-            let _ = gpio::set(&shared.root.join("sys/class/gpio"), pin.number, pin.low);
-        }
+        // What is wrong with it was said before.
+        Some(output) => drop(set(&shared.root, output, false)),
         None => {}
     }
 }

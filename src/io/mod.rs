@@ -1,6 +1,7 @@
 //! Socket loops around the core types.
 
 pub mod command;
+pub mod contact;
 pub mod gpio;
 pub mod http_get;
 pub mod loan;
