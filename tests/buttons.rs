@@ -1,4 +1,5 @@
-//! What is at the camera itself: the bell's button and its chime, the switch that turns it off and lamps. FIFOs stand for input devices, a folder for /sys.
+//! What is at the camera itself: the bell's button and its chime, the switch that turns it off, lamps, and the
+//! firmware's tool for night vision. FIFOs stand for input devices, a folder for /sys.
 
 #[allow(dead_code)]
 #[path = "common/controller.rs"]
@@ -231,22 +232,43 @@ fn a_switch_that_cannot_be_read_is_on() {
 }
 
 #[test]
-fn a_lamp_follows_home() {
+fn a_lamp_and_the_firmwares_night_vision_follow_home() {
     let folder = Folder::new("lamp");
     let lamp = folder.path("root/sys/class/leds/led_blue");
+    let tools = folder.path("root/usr/sbin");
     fs::create_dir_all(&lamp).unwrap();
+    fs::create_dir_all(&tools).unwrap();
     for (file, content) in [("trigger", ""), ("brightness", ""), ("max_brightness", "200\n")] {
         fs::write(lamp.join(file), content).unwrap();
     }
-    let program = run(&folder, &json!({"led": {"status": "led:led_blue"}}));
-    let (_, mut client) = Client::pair(program.port());
+    let said = folder.path("said");
+    let tool = tools.join("daynight");
+    fs::write(&tool, format!("#!/bin/sh\necho \"$1\" >>'{}'\n", said.display())).unwrap();
+    fs::set_permissions(&tool, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let config = json!({"led": {"status": "led:led_blue"}, "hooks": {"night_vision": "auto"}});
+    let program = run(&folder, &config);
+    let (who, mut client) = Client::pair(program.port());
+    let reads = |path: &PathBuf, wanted: &str| {
+        let what = format!("{}: {wanted:?}", path.display());
+        eventually(&what, || (fs::read_to_string(path).ok()? == wanted).then_some(()));
+    };
     let brightness = lamp.join("brightness");
-    let reads = |wanted: &str| eventually(wanted, || (fs::read_to_string(&brightness).ok()? == wanted).then_some(()));
-    reads("200");
+    reads(&brightness, "200");
+    reads(&said, "auto\n");
     assert_eq!(fs::read_to_string(lamp.join("trigger")).unwrap(), "none");
     // A file keeps what is behind a shorter text.
     fs::write(&brightness, "").unwrap();
     client.write_timed("21A", "21D", json!(false));
-    reads("0");
+    reads(&brightness, "0");
+    client.write_timed("21A", "11B", json!(false));
+    reads(&said, "auto\nday\n");
+    program.stop();
+
+    fs::remove_file(&tool).unwrap();
+    let program = run(&folder, &config);
+    program.wait_said("hooks.night_vision: this firmware has no daynight");
+    let mut client = Client::verified(program.port(), &who);
+    let services = client.accessories()["accessories"][0]["services"].to_string();
+    assert!(!services.contains("\"type\":\"11B\"") && services.contains("\"type\":\"21D\""), "{services}");
     program.stop();
 }

@@ -222,7 +222,7 @@ pub static KEYS: &[Key] = &[
         "hooks.night_vision",
         Kind::Text(1024),
         "null",
-        "Command for night vision, adds its switch: told HKSVD_NIGHT_VISION 0 1, HKSVD_DAYNIGHT auto day.",
+        "Command (auto: the firmware's daynight), adds its switch: told HKSVD_NIGHT_VISION 0 1, HKSVD_DAYNIGHT auto day.",
     ),
     key(
         "hooks.camera_active",

@@ -98,7 +98,8 @@ fn fail(why: String) -> ExitCode {
 
 /// Everything of [`run`] that may wait.
 async fn serve(options: Options, executor: Executor, signals: Fd<std::fs::File>) -> Result<Stop, String> {
-    let Options { config, demo, .. } = options;
+    let Options { mut config, demo, .. } = options;
+    states::resolve_night_vision(&mut config, &root());
     let (store, contents) = Store::open(&config.state_dir.0).map_err(|e| e.to_string())?;
     if contents.is_new() {
         let seeded = async {

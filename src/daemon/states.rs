@@ -4,7 +4,7 @@
 //! no queue, so the latest value wins, and each runs once at start.
 
 use super::shared::Shared;
-use crate::config::{Command, Output, RaptorStream, VideoSource};
+use crate::config::{Command, Config, Output, RaptorStream, VideoSource};
 use crate::io::command::Order;
 use crate::io::gpio;
 use crate::io::runtime::{now, sleep_until};
@@ -141,6 +141,20 @@ pub fn set(root: &Path, output: &Output, on: bool) -> std::io::Result<()> {
         Output::Sysfs(pin) => gpio::set(&root.join("sys/class/gpio"), pin.number, on != pin.low),
         Output::Led(name) => gpio::light(&root.join("sys/class/leds").join(name), on),
         Output::Exec(_) => Ok(()),
+    }
+}
+
+/// Puts the firmware's own tool in the place of `"hooks.night_vision": "auto"`, or nothing where there is none:
+/// then there is no such switch in Home either.
+pub fn resolve_night_vision(config: &mut Config, root: &Path) {
+    if config.hooks.night_vision.as_ref().is_some_and(|command| command.0 == "auto") {
+        let tools = ["usr/sbin", "usr/bin", "sbin", "bin"].map(|folder| root.join(folder).join("daynight"));
+        let tool = tools.iter().find(|tool| tool.is_file());
+        if tool.is_none() {
+            log::warn!("hooks.night_vision: this firmware has no daynight: name a command, or take the key out");
+        }
+        // "auto" or "day", as the tool has it.
+        config.hooks.night_vision = tool.map(|tool| Command(format!("'{}' $HKSVD_DAYNIGHT", tool.display())));
     }
 }
 
