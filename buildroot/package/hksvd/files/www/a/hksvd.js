@@ -66,7 +66,7 @@
     badge(by("state"), STATES[status.state] || [status.state, ""]);
     badge(by("motion"), status.motion.on ? ["moving", "warm"] : ["quiet", ""]);
     const { level, threshold, baseline, mode } = status.motion;
-    by("level").textContent = `${level.toFixed(2)} of ${threshold.toFixed(2)}`;
+    by("level").textContent = `${Math.max(0, level).toFixed(2)} of ${threshold.toFixed(2)}`;
     by("baseline").textContent = baseline ? `${(2 ** baseline / 1000).toFixed(1)} kB (${mode})` : `– (${mode})`;
     alarm(status.warnings.join(" · "));
     facts();
@@ -149,7 +149,11 @@
     c.fillText("now", width - right, height - 5);
 
     c.fillStyle = colour("on");
-    samples.forEach((s, n) => { if (s.on) c.fillRect(x(n) - step / 2, top, step + .5, height - top - bottom); });
+    for (let n = 0, from = 0; n <= samples.length; n++) {
+      const on = n < samples.length && samples[n].on;
+      if (on && !(n && samples[n - 1].on)) from = n;
+      if (!on && n && samples[n - 1].on) c.fillRect(x(from) - step / 2, top, (n - from) * step, height - top - bottom);
+    }
 
     const line = (name, thick, dash, part) => {
       c.beginPath();
@@ -185,17 +189,19 @@
   // ------------------------------------------------------------ events and picture
 
   const EVENTS = {
-    ready: "Started", motion_on: "Motion", motion_off: "Motion over", doorbell: "Doorbell", source_running: "Picture is there",
-    source_lost: "Picture lost", source_stalled: "Picture stands still",
+    ready: "Started", motion_on: "Motion", motion_off: "Motion over", ring: "Doorbell", source_running: "Picture is there",
+    source_lost: "Picture lost", source_resync: "Picture taken up again", store_failed: "State could not be stored",
+    missed: "Older ones",
   };
 
   async function events() {
-    const lines = (await (await ask("events")).text()).split("\n").filter(Boolean).slice(-30).reverse();
+    const told = (await (await ask("events")).text()).split("\n");
+    const lines = told.filter((line) => line && !line.includes('"fragment"')).slice(-30).reverse();
     by("events").replaceChildren(...lines.map((line) => {
-      const { event, at_s: at, cause } = JSON.parse(line);
+      const { event, at_s: at, cause, count } = JSON.parse(line);
       const [what, when, row] = [document.createElement("span"), document.createElement("span"), document.createElement("li")];
       what.textContent = (EVENTS[event] || String(event).replaceAll("_", " ")) + (cause ? ` (${cause})` : "");
-      when.textContent = `${span(Math.max(0, Math.round(status.uptime_s - at)))} ago`;
+      when.textContent = at === undefined ? count : `${span(Math.max(0, Math.round(status.uptime_s - at)))} ago`;
       row.append(what, when);
       return row;
     }));
