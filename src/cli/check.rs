@@ -189,13 +189,18 @@ fn source(config: &Config, status: Option<&str>, findings: &mut Vec<Finding>) ->
 
 /// Plays a source for a few seconds.
 fn look_at(config: &Config, root: &Path, video: &VideoSource, findings: &mut Vec<Finding>) -> Option<(Seen, String)> {
-    let (seen, said) = measure(config, root, video);
+    let (seen, mut said) = measure(config, root, video);
     if seen.is_none() && said.is_empty() {
-        findings.push(missing(format!("{video}: no pictures come")));
+        said.push(format!("{video}: no pictures come"));
     }
-    for text in said {
-        findings.push(if seen.is_none() { missing(text) } else { warning(text) });
-    }
+    let level = match (&seen, &config.video.source) {
+        (Some(_), _) => Level::Warning,
+        (None, Some(_)) => Level::Missing,
+        (None, None) => Level::Looked(Verdict::Refused),
+    };
+    // It is not tried again here.
+    let text = |said: String| said.trim_end_matches("; trying again").into();
+    findings.extend(said.into_iter().map(|said| Finding { level, text: text(said) }));
     Some((seen?, video.to_string()))
 }
 
@@ -445,6 +450,83 @@ mod tests {
         }
         assert_eq!(std::fs::read_dir(&dir).expect("folder").count(), 2);
         std::fs::remove_dir_all(&dir).expect("removed");
+    }
+
+    /// What Thingino's streamer makes by its own settings.
+    fn stock() -> Seen {
+        Seen {
+            width: 1920,
+            height: 1080,
+            profile: "High",
+            fps: 25.04,
+            kbps: 1_500,
+            gop_s: 1.2,
+            has_b_frames: false,
+            sound: "AAC-LC, 16000 Hz, 1 channel".into(),
+            is_sound_recordable: true,
+        }
+    }
+
+    fn judged(seen: &Seen, config: &Config) -> Vec<String> {
+        let mut findings = Vec::new();
+        judge(seen, config, &mut findings);
+        findings.into_iter().filter(|finding| finding.level != Level::Fine).map(|finding| finding.text).collect()
+    }
+
+    #[test]
+    fn a_stream_is_judged() {
+        let config = Config::default();
+        let mut findings = Vec::new();
+        judge(&stock(), &config, &mut findings);
+        let said: Vec<&str> = findings.iter().map(|finding| finding.text.as_str()).collect();
+        let video = "video: H.264 High, 1920x1080, 25.0 frames/s, 1500 kbit/s, a key frame every 1.2 s";
+        assert_eq!(said, [video, "audio: AAC-LC, 16000 Hz, 1 channel"]);
+        for (seen, part) in [
+            (Seen { has_b_frames: true, ..stock() }, "B-frames"),
+            (Seen { gop_s: 4.2, ..stock() }, "key frames are rare"),
+            (Seen { gop_s: 0.0, ..stock() }, "key frames are rare"),
+            (Seen { width: 1280, height: 960, ..stock() }, "is not 16:9"),
+            (Seen { width: 2560, height: 1440, ..stock() }, "is more than 1920x1080"),
+            (Seen { width: 853, height: 480, ..stock() }, "must be even"),
+            (Seen { kbps: 3_000, ..stock() }, "memory_kb holds 4 s at 3000 kbit/s, recordings want 8 s: set it to "),
+            (Seen { sound: String::new(), ..stock() }, "audio: none came"),
+            (Seen { is_sound_recordable: false, ..stock() }, "recordings take AAC-LC of one channel"),
+        ] {
+            let said = judged(&seen, &config);
+            assert!(said.len() == 1 && said[0].contains(part), "{part}: {said:?}");
+        }
+        let mut silent = Config::default();
+        silent.audio.source = AudioSource::None;
+        assert!(judged(&Seen { sound: String::new(), ..stock() }, &silent).is_empty());
+    }
+
+    #[test]
+    fn what_is_proposed_is_a_configuration() {
+        let config = Config::default();
+        assert_eq!(proposal(&config, &stock(), "rtsp://…@127.0.0.1/ch0"), "{}");
+        let large = Seen { kbps: 3_000, fps: 14.6, ..stock() };
+        let text = proposal(&config, &large, "raptor:main");
+        let proposed = Config::parse(&text).expect(&text);
+        assert_eq!(proposed.video.fps, 15);
+        assert_eq!(proposed.speaker.sink == SpeakerSink::Raptor, cfg!(feature = "opus"));
+        assert!(judged(&large, &proposed).is_empty(), "{text}");
+        // What no memory holds is left alone.
+        let huge = proposal(&config, &Seen { kbps: 10_000_000, ..stock() }, "demo");
+        assert_eq!(huge, "{}");
+    }
+
+    #[test]
+    fn a_daemon_is_believed() {
+        let status = r#"{"name":"x","source":{"spec":"raptor:main","state":"running","width":640,"height":360,
+            "fps":25.0,"bitrate_kbps":700,"gop_s":1.200,"audio":"L16 8000 Hz, live view alone"},"warnings":["spec"]}"#;
+        let mut findings = Vec::new();
+        let (seen, video) = running(status, &mut findings).expect("a source");
+        assert_eq!((seen.width, seen.height, seen.kbps, seen.is_sound_recordable), (640, 360, 700, false));
+        assert!((seen.fps - 25.0).abs() < 0.01 && (seen.gop_s - 1.2).abs() < 0.01 && video == "raptor:main");
+        for bad in ["", "{}", "[]", r#"{"source":[]}"#, r#"{"source":{"width":-1}}"#, r#"{"source":{"width":0}}"#] {
+            let mut findings = Vec::new();
+            assert!(running(bad, &mut findings).is_none() && findings[0].level == Level::Missing, "{bad}");
+        }
     }
 
     #[test]
