@@ -109,19 +109,19 @@ pub static KEYS: &[Key] = &[
         "memory_kb",
         Kind::Integer(MEMORY_KB.0, MEMORY_KB.1),
         "2560",
-        "Memory for rings and media buffers. 2560 hold about 8 s at 2 Mbit/s.",
+        "Memory for rings and media buffers. 2560 hold about 8 s at 2 Mbit/s, 6 s beside a small stream.",
     ),
     key(
         "video.live_source",
         Kind::Pattern("^(demo|(fifo|fifo[+]yi|yi|file|v4l2|rtp[+]unix):.+|raptor:(main|sub)|rtsp://.+)$"),
         "null",
-        "Second, smaller stream for live views of at most 640 pixels or 500 kbit/s. null: all get video.source.",
+        "Second, smaller stream for live views of at most 640 pixels or 500 kbit/s. null: the one found, if any.",
     ),
     key(
         "video.source",
         Kind::Pattern("^(demo|(fifo|fifo[+]yi|yi|file|v4l2|rtp[+]unix):.+|raptor:(main|sub)|rtsp://.+)$"),
         "null",
-        "H.264 from: demo, fifo:PATH, fifo+yi:PATH, yi:MODEL, file:PATH, v4l2:PATH, raptor:main, rtp+unix:PATH, rtsp://...",
+        "H.264 (null: it is found): demo, fifo:, fifo+yi:, file:, v4l2: or rtp+unix:PATH, yi:MODEL, raptor:main, rtsp://...",
     ),
     key("video.fps", Kind::Integer(1, 60), "25", "Frame rate to expect until it has been measured."),
     key(

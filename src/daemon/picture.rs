@@ -166,7 +166,8 @@ pub async fn take(shared: &Rc<Shared>, want: Want) -> Rc<[u8]> {
 async fn attempt(shared: Rc<Shared>, large: bool, since: Option<Instant>) {
     let pictures = &shared.pictures;
     let begun = now();
-    let node = match &shared.config.video.source {
+    let playing = shared.playing.borrow()[0].clone();
+    let node = match &playing {
         Some(VideoSource::V4l2(path)) => Some(path.as_path()),
         _ => None,
     };

@@ -1,10 +1,9 @@
 //! Finding the camera's stream when nobody names it: Raptor's ring, an RTSP server on this machine, a V4L2 device that
 //! offers H.264, a FIFO of a vendor's firmware, in this order.
 
-use super::raptor;
 use super::settings::{LARGEST, Rtsp};
 use super::snapshot::Streamer;
-use super::yi;
+use super::{raptor, v4l2, yi};
 use crate::config::{RaptorStream, VideoSource};
 use crate::io::runtime::{Fd, now, or, sleep_until};
 use crate::sys::connect;
@@ -67,9 +66,10 @@ const FIFOS: [&str; 2] = ["tmp/h264_high_fifo", "tmp/h264_low_fifo"];
 /// What cameras of Yi with Allwinner's processors have instead. Its layout goes by the model.
 const FRAME_BUFFER: &str = "dev/shm/fshare_frame_buf";
 
-/// The V4L2 devices that offer H.264. To be `source::v4l2`'s probe as soon as there is one.
-fn v4l2_nodes(_root: &Path) -> Vec<PathBuf> {
-    Vec::new()
+/// The V4L2 devices that offer H.264.
+fn v4l2_nodes(root: &Path) -> Vec<PathBuf> {
+    let nodes = (0..16).map(|n| root.join(format!("dev/video{n}")));
+    nodes.filter(|path| v4l2::offers(path).is_ok_and(|offer| offer.has_h264())).collect()
 }
 
 /// Looks for everything on the camera whose file system begins at `root`.
@@ -273,6 +273,7 @@ mod tests {
     fn an_empty_machine_has_nothing() {
         let root = Root::new("empty");
         root.file("etc/prudynt.json", settings_with(free_port()).as_bytes());
+        root.file("dev/video0", b"no device");
         let (found, said) = root.found();
         assert!(found.is_empty(), "{found:?}");
         assert_eq!(said.len(), 4);
