@@ -7,7 +7,6 @@ mod controller;
 #[allow(dead_code)]
 #[path = "common/feeder.rs"]
 mod feeder;
-#[allow(dead_code)]
 #[path = "common/hub.rs"]
 mod hub;
 #[path = "common/program.rs"]

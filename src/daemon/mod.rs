@@ -177,6 +177,7 @@ async fn serve(options: Options, executor: Executor, signals: Fd<std::fs::File>)
         commands: Commands::new(executor.clone()).map_err(|e| format!("/dev/null: {e}"))?,
         states_changed: Signal::default(),
         key_frame_wanted: Signal::default(),
+        playing_changed: Signal::default(),
         playing: RefCell::new([config.video.source.clone(), config.video.live_source.clone()]),
         source_restarts: Default::default(),
         encoders_changed: Default::default(),
@@ -350,6 +351,7 @@ fn start_sources(shared: &Rc<Shared>, budget: Budget) {
 fn start(shared: &Rc<Shared>, budget: Budget, video: VideoSource, live: Option<VideoSource>, over: &Rc<Signal>) {
     let config = &shared.config;
     *shared.playing.borrow_mut() = [Some(video.clone()), live.clone()];
+    shared.playing_changed.notify();
     let audio = config.audio.source.clone();
     let sound = match (&audio, &video) {
         (AudioSource::Fifo(path), _) => Some(Heard::At(path.clone())),

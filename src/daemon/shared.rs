@@ -131,6 +131,8 @@ pub struct Shared {
     pub key_frame_wanted: Signal,
     /// The main and the small source that are played: those of the configuration, or what was found.
     pub playing: RefCell<[Option<VideoSource>; 2]>,
+    /// `playing` has changed.
+    pub playing_changed: Signal,
     /// How often the source, and the small one, began anew.
     pub source_restarts: [Cell<u32>; 2],
     /// Their encoders are not set as their owner has set them.

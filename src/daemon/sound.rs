@@ -179,11 +179,25 @@ mod talk {
                 or(shared.talk.changed.changed(seen), sleep_until_some(due)).await;
             }
         };
-        match (line, &shared.config.video.source) {
-            (Some(line), Some(VideoSource::Rtsp(url))) => or(play, rtsp::talk(url, &line)).await,
-            (None, _) => play.await,
-            (Some(_), _) => log::warn!("speaker.sink: the video comes from no RTSP server; what is said is lost"),
-        }
+        let Some(line) = line else { return play.await };
+        let talk = async {
+            loop {
+                let seen = shared.playing_changed.count();
+                let playing = shared.playing.borrow()[0].clone();
+                let server = async {
+                    match &playing {
+                        Some(VideoSource::Rtsp(url)) => rtsp::talk(url, &line).await,
+                        Some(_) => {
+                            log::warn!("speaker.sink: the video comes from no RTSP server; what is said is lost")
+                        }
+                        None => {}
+                    }
+                    std::future::pending().await
+                };
+                or(server, shared.playing_changed.changed(seen)).await;
+            }
+        };
+        or(play, talk).await;
     }
 
     #[cfg(test)]
