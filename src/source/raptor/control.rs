@@ -32,7 +32,7 @@ pub async fn carry_out(root: &Path, stream: RaptorStream, order: Order) -> Resul
         Order::Gop(pictures) => setting("set-gop", channel, pictures),
     };
     let answer = async {
-        let connection = connect::unix(&root.join(SOCKET)).map_err(|error| error.to_string())?;
+        let connection = connect::unix(&root.join(SOCKET)).map_err(|error| format!("rvd.sock: {error}"))?;
         let find = |bytes: &mut [u8], closed, most| Ok(raptor_control::body(bytes, closed, most)?);
         ask(connection, &request(&json), false, find, MOST_BYTES).await.map_err(|error| error.to_string())
     };
