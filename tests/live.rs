@@ -379,12 +379,27 @@ fn a_small_stream_that_has_fallen_silent_is_nothing_to_watch() {
     assert_eq!(width(), Some(1280), "its last picture is there still, but nothing comes after it");
 
     // Nor is it while somebody watches it.
-    let mut viewer = Viewer::set_up(&mut client, 0).unwrap();
     let is_small = || program.status()["live"][0]["width"].as_u64() < Some(1280);
-    writer.write_all(&small_clip()).expect("taken");
-    viewer.start(&mut client, Wish { width: 640, height: 360, kbps: 132, ..AT_HOME });
-    viewer.video.packet();
-    assert!(is_small());
+    let (enough, feeding) = std::sync::mpsc::channel::<()>();
+    let camera = std::thread::spawn(move || {
+        use std::sync::mpsc::RecvTimeoutError::Timeout;
+        while feeding.recv_timeout(Duration::from_millis(300)) == Err(Timeout) {
+            writer.write_all(&small_clip()).expect("taken");
+        }
+        writer
+    });
+    let mut viewer = eventually("the small stream again", || {
+        let mut viewer = Viewer::set_up(&mut client, 0).unwrap();
+        viewer.start(&mut client, Wish { width: 640, height: 360, kbps: 132, ..AT_HOME });
+        viewer.video.packet();
+        if is_small() {
+            return Some(viewer);
+        }
+        viewer.command(&mut client, 0);
+        None
+    });
+    drop(enough);
+    let _still_open = camera.join().expect("it has written");
     eventually("the full size instead", || (!is_small()).then_some(()));
     assert_eq!(program.said("the small stream has stopped, full size instead").len(), 1);
     let mut depacketiser = Depacketiser::default();
