@@ -48,6 +48,16 @@ impl Node {
     }
 }
 
+impl Node {
+    /// The same open node, to wait for it.
+    ///
+    /// # Errors
+    /// When the process has too many descriptors.
+    pub fn file(&self) -> Result<File> {
+        self.file.try_clone()
+    }
+}
+
 impl AsFd for Node {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()

@@ -13,6 +13,7 @@ use crate::time::{Duration, Instant};
 use crate::trace::Repeats;
 use device::{Device, JPEG, Node, Stream, Taken};
 pub use device::{H264, Offer, Size, fourcc, offers};
+use std::fs::File;
 use std::io::{Error, ErrorKind, Result};
 use std::path::{Path, PathBuf};
 
@@ -32,10 +33,16 @@ const STEADY: u32 = 8;
 /// The first picture of a stream of them may be torn.
 const PICTURES_TRIED: u32 = 8;
 
+/// Without a word of the kernel for so long, the device is asked.
+const LOOK: Duration = Duration::from_millis(300);
+
 /// A node that streams, until it is dropped.
 pub struct Capture {
-    node: Fd<Node>,
+    node: Node,
     stream: Stream,
+    /// What wakes us. Drivers (v4l2loopback; videobuf2 before 5.11) do not remember who waits when he asks while
+    /// something is there, or while they do not stream: there is none until the device has nothing.
+    told: Option<Fd<File>>,
 }
 
 impl Capture {
@@ -46,8 +53,7 @@ impl Capture {
     pub fn open(path: &Path, formats: &[u32], fps: u32) -> Result<Self> {
         let mut node = Node::open(path)?;
         let stream = device::start(&mut node, formats, fps)?;
-        // Not earlier: kernels before 5.11 do not tell whoever asks before there is something to wait for.
-        Ok(Capture { node: Fd::new(node)?, stream })
+        Ok(Capture { node, stream, told: None })
     }
 
     /// The size in pixels.
@@ -64,13 +70,36 @@ impl Capture {
     ///
     /// # Errors
     /// When the stream is over.
-    pub async fn read(&self, out: &mut [u8]) -> Result<Option<usize>> {
+    pub async fn read(&mut self, out: &mut [u8]) -> Result<Option<usize>> {
         let taken = self.take(out).await?;
         Ok((taken.fits && !taken.broken).then_some(taken.length))
     }
 
-    async fn take(&self, out: &mut [u8]) -> Result<Taken> {
-        self.node.when_readable(|node| device::take(node, &self.stream, out)).await
+    async fn take(&mut self, out: &mut [u8]) -> Result<Taken> {
+        loop {
+            if let Some(told) = &self.told {
+                let ready = async { Some(told.when_readable(|_| device::take(&self.node, &self.stream, out)).await) };
+                let late = async {
+                    sleep_until(now() + LOOK).await;
+                    None
+                };
+                if let Some(result) = or(ready, late).await {
+                    return result;
+                }
+            }
+            match device::take(&self.node, &self.stream, out) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if self.told.is_none() {
+                        self.told = Some(Fd::new(self.node.file()?)?);
+                    }
+                }
+                result => {
+                    // There was something, and nobody has said so.
+                    self.told = None;
+                    return result;
+                }
+            }
+        }
     }
 }
 
@@ -85,12 +114,12 @@ pub async fn play(path: &Path, fps: u32, access_unit_bytes: usize, wanted: &Sign
     loop {
         player.begin();
         let error = match Capture::open(path, &[H264], fps) {
-            Ok(capture) => {
+            Ok(mut capture) => {
                 if told.as_ref() != Some(&capture.stream.name) {
                     log::info!("{name}: {}", capture.stream.name);
                     told = Some(capture.stream.name.clone());
                 }
-                player.play(&capture, wanted, sink).await
+                player.play(&mut capture, wanted, sink).await
             }
             Err(error) => error,
         };
@@ -136,7 +165,7 @@ impl Player {
         self.has_seen = false;
     }
 
-    async fn play(&mut self, capture: &Capture, wanted: &Signal, sink: &mut impl Sink) -> Error {
+    async fn play(&mut self, capture: &mut Capture, wanted: &Signal, sink: &mut impl Sink) -> Error {
         loop {
             let seen = wanted.count();
             let take = async { Some(capture.take(self.pictures.receive_buffer()).await) };
@@ -149,13 +178,13 @@ impl Player {
                 Some(Err(ErrorKind::TimedOut.into()))
             };
             match or(take, or(asked, late)).await {
-                Some(Ok(taken)) => self.taken(capture.node.get(), &taken, now(), sink),
+                Some(Ok(taken)) => self.taken(&capture.node, &taken, now(), sink),
                 Some(Err(error)) if error.kind() == ErrorKind::TimedOut => {
                     self.troubles.report(Trouble::Stalled, sink);
                     return error;
                 }
                 Some(Err(error)) => return error,
-                None => self.force_key_frame(capture.node.get(), now()),
+                None => self.force_key_frame(&capture.node, now()),
             }
             yield_now().await;
         }
@@ -173,7 +202,10 @@ impl Player {
         self.sequence = Some((taken.sequence, self.sequence.map_or(0, |(_, steps)| steps)));
         if let Some(trouble) = lost {
             self.pictures.reset();
-            self.troubles.report(trouble, sink);
+            // A loopback begins with a buffer of its own that nobody has written.
+            if self.has_seen || trouble != Trouble::Oversized {
+                self.troubles.report(trouble, sink);
+            }
             return self.force_key_frame(device, now);
         }
         self.has_seen = true;
@@ -210,7 +242,7 @@ impl Player {
 /// # Errors
 /// One line for a person.
 pub async fn picture(path: &Path, most: usize) -> Result<Vec<u8>> {
-    let capture = Capture::open(path, &JPEG, 0)?;
+    let mut capture = Capture::open(path, &JPEG, 0)?;
     let mut jpeg = vec![0; capture.largest().min(most)];
     for _ in 0..PICTURES_TRIED {
         if let Some(length) = capture.read(&mut jpeg).await?
