@@ -136,10 +136,11 @@ fn a_ring_of_another_version_leads_to_the_server() {
             stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
             let mut request = [0; 512];
             let len = std::io::Read::read(&mut stream, &mut request).expect("a request");
-            (len > 0).then(|| String::from_utf8_lossy(&request[..len]).into_owned())
+            // The look says nothing, and the small stream may be asked for first.
+            let asked = String::from_utf8_lossy(&request[..len]).into_owned();
+            asked.contains(&format!("rtsp://127.0.0.1:{port}/ch0 RTSP/1.0")).then_some(asked)
         });
-        let asked = asked.expect("a request");
-        assert!(asked.lines().next().expect("a line").contains(&format!("rtsp://127.0.0.1:{port}/ch0")), "{asked}");
+        assert!(asked.is_some());
         assert!(program.said("s3cret").is_empty());
     }
 }
