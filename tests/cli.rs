@@ -147,10 +147,6 @@ fn check_names_line_column_and_key() {
             "{ \"video\": { \"source\": \"demo\" },\n  \"motion\": { \"mode\": \"onvif\" } }",
             "2:23: motion.mode: \"onvif\" comes with a later version of hksvd",
         ),
-        (
-            "{ \"video\": { \"source\": \"v4l2:/dev/video0\" } }",
-            "1:24: video.source: v4l2: comes with a later version of hksvd",
-        ),
     ] {
         let file = folder.file("hksvd.json", text);
         for args in
