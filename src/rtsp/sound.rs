@@ -93,7 +93,7 @@ impl Format {
             return None;
         };
         let rate_hz = if media.clock_hz == 0 { hz } else { media.clock_hz };
-        let fits = RATES_HZ.contains(&rate_hz) && rate_hz % PIECES_PER_S == 0 && (1..=2).contains(&channels);
+        let fits = RATES_HZ.contains(&rate_hz) && rate_hz.is_multiple_of(PIECES_PER_S) && (1..=2).contains(&channels);
         fits.then_some(Format { codec, rate_hz, channels, ..Format::default() })
     }
 
@@ -197,7 +197,7 @@ impl Sound {
         let Format { codec, rate_hz, channels, .. } = self.format;
         let piece = (rate_hz / PIECES_PER_S) as usize;
         let step = codec.sample_bytes() * usize::from(channels.max(1));
-        if self.taken == usize::MAX || payload.len() % step != 0 {
+        if self.taken == usize::MAX || !payload.len().is_multiple_of(step) {
             return Err(Malformed("half a sample of sound"));
         }
         if self.pcm.len() >= piece {

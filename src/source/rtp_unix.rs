@@ -46,7 +46,7 @@ pub async fn play(path: &Path, access_unit_bytes: usize, places: &Places, sink: 
         places.borrow_mut().retain(|other| other.path != path);
         places.borrow_mut().push(place.clone());
         let mut latest = now();
-        let mut burst = 0;
+        let mut burst = 0u32;
         loop {
             let received = async { Some(socket.when_readable(|socket| socket.recv(&mut buffer)).await) };
             let silence = async {
@@ -69,8 +69,8 @@ pub async fn play(path: &Path, access_unit_bytes: usize, places: &Places, sink: 
                     }
                 }
             }
-            burst += 1;
-            if burst % BURST == 0 {
+            burst = burst.wrapping_add(1);
+            if burst.is_multiple_of(BURST) {
                 yield_now().await;
             }
         }
