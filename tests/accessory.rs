@@ -16,7 +16,7 @@ use hksvd::hap::pairing::Pairings;
 use hksvd::hap::press::Press;
 use hksvd::hap::stream_tlv::Endpoint;
 use hksvd::hap::types::Status;
-use hksvd::wire::json as wire_json;
+use hksvd::wire::base64;
 use serde_json::{Value as Json, json};
 use std::rc::Rc;
 use world::{CODE, Client, Link, Store, World, paired, paired_with};
@@ -221,7 +221,7 @@ fn the_longest_database_fits() {
 /// A selection of 256 bytes: an unknown item behind a usual one.
 fn longest_selection() -> String {
     let mut raw = vec![0; 256];
-    let usual = wire_json::decode_base64(&tlv_vector("recording_selected_1080p"), &mut raw).unwrap().len();
+    let usual = base64::decode(&tlv_vector("recording_selected_1080p"), &mut raw).unwrap().len();
     raw[usual] = 0x7f;
     raw[usual + 1] = (256 - usual - 2) as u8;
     let mut text = vec![0; 344];

@@ -27,7 +27,7 @@ use hksvd::media::{Start, adts, annexb};
 use hksvd::motion::Meter;
 use hksvd::time::{Duration, Instant};
 use hksvd::wire::json::{Prepare, Resource, Writes};
-use hksvd::wire::{Writer, aac, dns, h264, hdsdata, http, json, tlv8};
+use hksvd::wire::{Writer, aac, base64, dns, h264, hdsdata, http, json, tlv8};
 use hub::{Hub, Tree, map};
 use serde_json::Value as Json;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -205,7 +205,7 @@ fn json_bodies() {
             let Some(value) = &entry.value else { continue };
             let _ = (value.truth(), value.unsigned());
             let mut buf = [0; 40];
-            let _ = value.text().map(|text| json::decode_base64(text, &mut buf).is_ok());
+            let _ = value.text().map(|text| base64::decode(text, &mut buf).is_ok());
         }
         let _ = (json::parse::<Prepare>(&bytes), json::parse::<Resource<'_>>(&bytes));
     }

@@ -38,10 +38,8 @@ pub fn hex(parts: &[&[u8]]) -> [u8; 32] {
     block[56..].copy_from_slice(&bits.to_le_bytes());
     add(&mut digest, &block);
     let mut text = [0; 32];
-    for (pair, byte) in text.chunks_exact_mut(2).zip(digest.iter().flat_map(|word| word.to_le_bytes())) {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
-    }
+    let bytes = digest.map(u32::to_le_bytes);
+    crate::wire::hex::encode(bytes.as_flattened(), &mut text);
     text
 }
 

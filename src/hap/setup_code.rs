@@ -106,7 +106,7 @@ pub fn is_setup_id(id: &[u8]) -> bool {
 pub fn setup_hash(setup_id: &[u8; 4], device_id: &DeviceId) -> heapless::String<8> {
     let hash = sha512(&[setup_id, device_id.as_str().as_bytes()]);
     let mut text = [0; 8];
-    data_encoding::BASE64.encode_mut(&hash[..4], &mut text);
+    crate::wire::base64::encode(&hash[..4], &mut text);
     text.iter().map(|&b| char::from(b)).collect()
 }
 

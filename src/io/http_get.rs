@@ -3,8 +3,8 @@
 use super::runtime::Fd;
 use crate::config::Loopback;
 use crate::sys::connect;
+use crate::wire::base64;
 use crate::wire::http_answer::{self, NoBody};
-use data_encoding::BASE64;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
@@ -46,8 +46,8 @@ pub type FindBody = fn(&mut [u8], bool, usize) -> Result<Option<Range<usize>>, N
 pub async fn get(at: Loopback<'_>, most: usize) -> Result<Vec<u8>, Failed> {
     let mut login = String::new();
     if let Some(text) = at.login {
-        let mut encoded = vec![0; BASE64.encode_len(text.len())];
-        BASE64.encode_mut(text.as_bytes(), &mut encoded);
+        let mut encoded = vec![0; base64::length(text.len())];
+        base64::encode(text.as_bytes(), &mut encoded);
         login = format!("Authorization: Basic {}\r\n", String::from_utf8_lossy(&encoded));
     }
     let request = format!(

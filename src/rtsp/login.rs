@@ -1,10 +1,9 @@
 //! Logging in: Digest with MD5 (RFC 2617 §3.2, RFC 7616 §3.4) and Basic (RFC 7617), as RTSP has them (RFC 2326 §D.1).
 
 use crate::crypto::md5;
-use crate::wire::Writer;
 use crate::wire::rtsp::{Head, challenge_parameter};
+use crate::wire::{Writer, base64};
 use core::fmt::Write;
-use data_encoding::BASE64;
 
 /// A name, a password, and what the server wants to see of them.
 pub struct Login {
@@ -94,9 +93,7 @@ impl Login {
         match challenge {
             Challenge::Basic => {
                 w.bytes(b"Basic ");
-                if let Some(room) = w.reserve(BASE64.encode_len(text.len())) {
-                    BASE64.encode_mut(text.as_bytes(), room);
-                }
+                base64::put(w, text.as_bytes());
             }
             Challenge::Digest { realm, nonce, opaque, qop } => {
                 let (name, password) = text.split_once(':').unwrap_or((text, ""));

@@ -3,9 +3,9 @@
 
 use super::Loss;
 use crate::time::Instant;
+use crate::wire::base64;
 use crate::wire::h264::{AnnexB, Nal, NalType};
 use crate::wire::rtp::Packet;
-use data_encoding::BASE64;
 
 /// Room for the parameter sets of a description.
 const SETS_BYTES: usize = 256;
@@ -95,9 +95,8 @@ impl Pictures {
         self.sets.clear();
         for text in sprop.unwrap_or_default().split(',') {
             let mut room = [0; SETS_BYTES];
-            let decoded = BASE64.decode_len(text.len()).ok().and_then(|len| room.get_mut(..len));
-            let Some(Ok(len)) = decoded.map(|room| BASE64.decode_mut(text.as_bytes(), room)) else { continue };
-            if let Some(nal) = Nal::new(&room[..len]).filter(|nal| is_set(nal.nal_type())) {
+            let Ok(decoded) = base64::decode(text, &mut room) else { continue };
+            if let Some(nal) = Nal::new(decoded).filter(|nal| is_set(nal.nal_type())) {
                 let before = self.sets.len();
                 let fits = self.sets.extend_from_slice(&START_CODE).and(self.sets.extend_from_slice(nal.bytes()));
                 if fits.is_err() {

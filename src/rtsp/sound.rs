@@ -3,8 +3,7 @@
 
 use crate::media::g711;
 use crate::wire::sdp::Media;
-use crate::wire::{Malformed, aac};
-use data_encoding::HEXLOWER_PERMISSIVE;
+use crate::wire::{Malformed, aac, hex};
 
 /// The largest AAC-LC frame of two channels (ISO/IEC 14496-3 §4.5.3: 6,144 bits for each), with some room.
 const FRAME_BYTES: usize = 2048;
@@ -120,8 +119,7 @@ impl Format {
 /// Rate and channels of an AudioSpecificConfig in hexadecimal, when it is AAC-LC (ISO/IEC 14496-3 §1.6.2.1).
 fn aac_lc(config: &str) -> Option<(u32, u8)> {
     let mut bytes = [0; 32];
-    let bytes = bytes.get_mut(..HEXLOWER_PERMISSIVE.decode_len(config.len()).ok()?)?;
-    HEXLOWER_PERMISSIVE.decode_mut(config.as_bytes(), bytes).ok()?;
+    let bytes = hex::decode(config, &mut bytes)?;
     const AAC_LC: u32 = 2;
     const EXPLICIT: u32 = 15;
     let (rate_hz, at) = match bits(bytes, 5, 4)? {

@@ -306,7 +306,7 @@ fn head(part: Part, bytes: &[u8]) -> String {
     context.update(bytes);
     let sum = context.finish();
     let mut hex = [0; 32];
-    data_encoding::HEXLOWER.encode_mut(&sum.as_ref()[..16], &mut hex);
+    crate::wire::hex::encode(&sum.as_ref()[..16], &mut hex);
     format!("HKSV1 {} {} {}\n", part.file_name(), bytes.len(), core::str::from_utf8(&hex).unwrap_or_default())
 }
 

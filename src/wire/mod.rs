@@ -1,10 +1,12 @@
 //! Formats: slices in, slices out. Nothing here keeps state.
 
 pub mod aac;
+pub mod base64;
 pub mod dns;
 pub mod evdev;
 pub mod h264;
 pub mod hdsdata;
+pub mod hex;
 pub mod http;
 pub mod http_answer;
 pub mod json;

@@ -118,8 +118,9 @@ impl DeviceId {
         random.fill(&mut bytes);
         let mut text = [b':'; 17];
         for (pair, byte) in text.chunks_mut(3).zip(bytes) {
-            data_encoding::HEXUPPER.encode_mut(&[byte], &mut pair[..2]);
+            crate::wire::hex::encode(&[byte], &mut pair[..2]);
         }
+        text.make_ascii_uppercase();
         DeviceId(text)
     }
 }

@@ -6,7 +6,8 @@ use crate::hap::camera_tlv::{DataStreamAnswer, SelectedRecording, parse_data_str
 use crate::hap::database::Field;
 use crate::hap::settings::{SELECTION_MAX, Selection, Settings, Sound};
 use crate::hap::types::Status;
-use crate::wire::json::{self, Value};
+use crate::wire::base64;
+use crate::wire::json::Value;
 
 impl State {
     /// Writes a field. Permissions are checked before. An unchanged value is taken and nothing
@@ -143,5 +144,5 @@ impl State {
 /// The TLV8 in a written value.
 pub(super) fn tlv<'b>(value: &Value<'_>, buf: &'b mut [u8]) -> Result<&'b [u8], Status> {
     let text = value.text().ok_or(Status::InvalidValue)?;
-    json::decode_base64(text, buf).map_err(|_| Status::InvalidValue)
+    base64::decode(text, buf).map_err(|_| Status::InvalidValue)
 }
