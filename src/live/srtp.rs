@@ -8,9 +8,11 @@ use super::replay::Window;
 use crate::crypto::{Random, Secret, equal};
 use crate::wire::rtp::Header;
 use aes::Aes128Enc;
+use aes::cipher::consts::U16;
+use aes::cipher::{
+    BlockCipherEncBackend, BlockCipherEncClosure, BlockCipherEncrypt, BlockSizeUser, KeyInit, ParBlocks,
+};
 use core::hint::black_box;
-use ctr::cipher::{InnerIvInit, KeyInit, StreamCipherCore};
-use ctr::{CtrCore, flavors::Ctr32BE};
 use ring::hmac;
 
 /// Bytes that sealing adds to an RTP packet: the tag.
@@ -292,7 +294,36 @@ fn derive(prf: &Aes128Enc, salt: &[u8; SALT_BYTES], label: u8, out: &mut [u8]) {
 /// AES in counter mode (RFC 3711 §4.1.1). Only the lowest 16 bits of the counter ever count: `iv` ends with two zeros
 /// and no text has 2²⁰ bytes.
 fn apply_keystream(aes: &Aes128Enc, iv: &[u8; 16], text: &mut [u8]) {
-    CtrCore::<_, Ctr32BE>::inner_iv_init(aes, iv.into()).apply_keystream_partial(text.into());
+    aes.encrypt_with_backend(Counter { iv, text });
+}
+
+/// All blocks of a text at one call, which is when the cipher unpacks its round keys, and as many at a time as it
+/// takes: a second way for those that are left over would be a second copy of it.
+struct Counter<'a> {
+    iv: &'a [u8; 16],
+    text: &'a mut [u8],
+}
+
+impl BlockSizeUser for Counter<'_> {
+    type BlockSize = U16;
+}
+
+impl BlockCipherEncClosure for Counter<'_> {
+    fn call<B: BlockCipherEncBackend<BlockSize = U16>>(self, backend: &B) {
+        let mut count = 0u16;
+        let mut blocks = ParBlocks::<B>::default();
+        for text in self.text.chunks_mut(blocks.len() * 16) {
+            for block in &mut blocks {
+                *block = (*self.iv).into();
+                block[SALT_BYTES..].copy_from_slice(&count.to_be_bytes());
+                count = count.wrapping_add(1);
+            }
+            backend.encrypt_par_blocks_inplace(&mut blocks);
+            for (byte, key) in text.iter_mut().zip(blocks.as_flattened()) {
+                *byte ^= key;
+            }
+        }
+    }
 }
 
 #[cfg(test)]
