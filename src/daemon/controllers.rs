@@ -122,8 +122,6 @@ pub fn verified_count(shared: &Shared) -> u8 {
 }
 
 impl Peer for Controller {
-    type Frame = Loan;
-
     fn is_full(&self) -> bool {
         self.connection.borrow_mut().receive_buffer().is_empty()
     }
@@ -160,10 +158,12 @@ impl Peer for Controller {
         self.connection.borrow().should_close()
     }
 
-    async fn cut(&self) {
-        while !self.is_cut.get() {
-            self.cut.changed(self.cut.count()).await;
-        }
+    fn is_cut(&self) -> bool {
+        self.is_cut.get()
+    }
+
+    fn cut(&self) -> &Signal {
+        &self.cut
     }
 }
 

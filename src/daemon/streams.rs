@@ -145,8 +145,6 @@ impl Stream {
 }
 
 impl Peer for Stream {
-    type Frame = Loan;
-
     fn is_full(&self) -> bool {
         self.session.borrow_mut().receive_buffer().is_empty()
     }
@@ -191,10 +189,12 @@ impl Peer for Stream {
         self.session.borrow().is_closed()
     }
 
-    async fn cut(&self) {
-        while !self.is_cut.get() {
-            self.cut.changed(self.cut.count()).await;
-        }
+    fn is_cut(&self) -> bool {
+        self.is_cut.get()
+    }
+
+    fn cut(&self) -> &Signal {
+        &self.cut
     }
 }
 

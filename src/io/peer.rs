@@ -3,17 +3,14 @@
 //! The core type behind a [`Peer`] decides what to say; the loop moves bytes, keeps its timers and
 //! gives up on a peer that takes nothing. Who does not read costs itself, nobody else.
 
+use super::loan::Loan;
 use super::runtime::{Fd, Signal, now, or, sleep_until, sleep_until_some, yield_now};
 use crate::time::{Duration, Instant};
 use std::net::{Shutdown, TcpStream};
-use std::ops::Deref;
 
 /// A conversation as the loop sees it. Every method borrows the shared state, does one thing with
 /// the core type, and lets go of it: nothing is borrowed across an await point.
 pub trait Peer {
-    /// What is to be sent, in its buffer.
-    type Frame: Deref<Target = [u8]>;
-
     /// Whether nothing can be received now, because what came before waits to be answered. Looked at
     /// again when [`Peer::signal`] fires or a timer is due.
     fn is_full(&self) -> bool;
@@ -25,7 +22,7 @@ pub trait Peer {
     fn handle_received(&self, n: usize, now: Instant) -> Result<(), Closed>;
 
     /// The next bytes to send; called until `None` after everything that happens.
-    fn poll_transmit(&self, now: Instant) -> Option<Self::Frame>;
+    fn poll_transmit(&self, now: Instant) -> Option<Loan>;
 
     /// The kernel took `n` more bytes of the last frame.
     fn handle_transmitted(&self, n: usize, now: Instant);
@@ -42,8 +39,11 @@ pub trait Peer {
     /// Whether the conversation is over as soon as everything is sent.
     fn is_over(&self) -> bool;
 
-    /// Resolves when this peer has to go at once.
-    fn cut(&self) -> impl Future<Output = ()>;
+    /// Whether this peer has to go at once.
+    fn is_cut(&self) -> bool;
+
+    /// Fires when [`Peer::is_cut`] has changed.
+    fn cut(&self) -> &Signal;
 }
 
 /// The conversation is over.
@@ -91,11 +91,10 @@ enum Woke {
 const PARTING: Duration = Duration::from_millis(300);
 
 /// Talks until one side has enough.
-pub async fn talk<P: Peer>(stream: &Fd<TcpStream>, peer: &P) -> End {
+pub async fn talk(stream: &Fd<TcpStream>, peer: &dyn Peer) -> End {
     let end = exchange(stream, peer).await;
     if let End::Ours = end {
-        let cut = peer.cut();
-        or(part(stream), or(cut, sleep_until(now() + PARTING))).await;
+        or(part(stream), or(cut(peer), sleep_until(now() + PARTING))).await;
     }
     end
 }
@@ -110,7 +109,14 @@ async fn part(stream: &Fd<TcpStream>) {
     }
 }
 
-async fn exchange<P: Peer>(stream: &Fd<TcpStream>, peer: &P) -> End {
+/// Waits until this peer has to go at once.
+async fn cut(peer: &dyn Peer) {
+    while !peer.is_cut() {
+        peer.cut().changed(peer.cut().count()).await;
+    }
+}
+
+async fn exchange(stream: &Fd<TcpStream>, peer: &dyn Peer) -> End {
     loop {
         let seen = peer.signal().count();
         if let Err(end) = send_all(stream, peer).await {
@@ -131,7 +137,7 @@ async fn exchange<P: Peer>(stream: &Fd<TcpStream>, peer: &P) -> End {
             Woke::Look
         };
         let cut = async {
-            peer.cut().await;
+            cut(peer).await;
             Woke::Cut
         };
         let closed = match or(cut, or(received, look)).await {
@@ -153,14 +159,14 @@ async fn exchange<P: Peer>(stream: &Fd<TcpStream>, peer: &P) -> End {
     }
 }
 
-async fn send_all<P: Peer>(stream: &Fd<TcpStream>, peer: &P) -> Result<(), End> {
+async fn send_all(stream: &Fd<TcpStream>, peer: &dyn Peer) -> Result<(), End> {
     while let Some(frame) = peer.poll_transmit(now()) {
         let mut left = &frame[..];
         let limit = now() + FRAME_LIMIT;
         while !left.is_empty() {
             let wrote = async { Some(stream.write(left).await) };
             let cut = async {
-                peer.cut().await;
+                cut(peer).await;
                 Some(Err(std::io::ErrorKind::Interrupted.into()))
             };
             let stalled = async {
@@ -187,6 +193,7 @@ async fn send_all<P: Peer>(stream: &Fd<TcpStream>, peer: &P) -> Result<(), End> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::loan::Home;
     use crate::io::runtime::Executor;
     use std::cell::Cell;
     use std::io::Write;
@@ -204,8 +211,6 @@ mod tests {
     }
 
     impl Peer for Listener {
-        type Frame = Vec<u8>;
-
         fn is_full(&self) -> bool {
             self.looked.set(self.looked.get() + 1);
             self.full.get()
@@ -222,8 +227,12 @@ mod tests {
             if self.curt.get() { Err(Closed) } else { Ok(()) }
         }
 
-        fn poll_transmit(&self, _: Instant) -> Option<Vec<u8>> {
-            (self.heard.get() > 0 && self.curt.take()).then(|| b"too long".to_vec())
+        fn poll_transmit(&self, _: Instant) -> Option<Loan> {
+            (self.heard.get() > 0 && self.curt.take()).then(|| {
+                let mut loan = Home::new(20).lend().expect("a buffer of its own");
+                loan.room()[..8].copy_from_slice(b"too long");
+                loan.filled(8)
+            })
         }
 
         fn handle_transmitted(&self, _: usize, _: Instant) {}
@@ -244,8 +253,12 @@ mod tests {
             false
         }
 
-        async fn cut(&self) {
-            std::future::pending().await
+        fn is_cut(&self) -> bool {
+            false
+        }
+
+        fn cut(&self) -> &Signal {
+            &self.signal
         }
     }
 
