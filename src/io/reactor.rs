@@ -4,7 +4,7 @@
 //! (two context switches and a dozen system calls for each picture), no system call to arm a timer, one
 //! for the life of a descriptor, and no allocation for a wake-up.
 
-use super::runtime::{Signal, now};
+use super::runtime::{Changed, Signal, now};
 use crate::sys::epoll::{Direction, Epoll};
 use crate::time::{Duration, Instant};
 use std::cell::{Cell, OnceCell, RefCell};
@@ -90,13 +90,6 @@ impl Side {
         self.drained.set(false);
         self.changed.notify();
     }
-
-    /// Waits while there is nothing.
-    async fn wait(&self) {
-        while self.drained.get() {
-            self.changed.changed(self.changed.count()).await;
-        }
-    }
 }
 
 /// A descriptor that is on the kernel's list, and comes off it when dropped.
@@ -132,19 +125,15 @@ impl<T: AsFd> Registered<T> {
 
     /// Does `op` until it is not `WouldBlock`; not at all as long as nothing has changed since the last one,
     /// also when that was somebody else's, whose future is long gone.
-    pub(super) async fn retry<R>(&self, direction: Direction, mut op: impl FnMut(&T) -> Result<R>) -> Result<R> {
+    pub(super) fn retry<R, F>(&self, direction: Direction, op: F) -> Retry<'_, T, F>
+    where
+        F: FnMut(&T) -> Result<R>,
+    {
         let side = match direction {
             Direction::Read => &self.source.read,
             Direction::Write => &self.source.write,
         };
-        loop {
-            side.wait().await;
-            match op(&self.io) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => side.drained.set(true),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                result => return result,
-            }
-        }
+        Retry { io: &self.io, op, waiting: Waiting { side, changed: None } }
     }
 
     /// A read has taken all there was: the next one waits for a change, unless the last one was told.
@@ -176,14 +165,74 @@ impl<T: AsFd> Drop for Registered<T> {
     }
 }
 
+/// Waits as long as a side is drained. By hand and apart from [`Retry`], of which there is a copy for each `op`: as
+/// little as possible is copied.
+struct Waiting<'a> {
+    side: &'a Side,
+    changed: Option<Changed<'a>>,
+}
+
+impl Waiting<'_> {
+    /// Whether it has to go on; the task is then woken.
+    fn poll(&mut self, cx: &mut Context<'_>) -> bool {
+        while self.side.drained.get() {
+            let signal = &self.side.changed;
+            let changed = self.changed.get_or_insert_with(|| signal.changed(signal.count()));
+            if Pin::new(changed).poll(cx).is_pending() {
+                return true;
+            }
+            self.changed = None;
+        }
+        self.changed = None;
+        false
+    }
+
+    /// Whether `op` is to be done again, after that went wrong.
+    fn is_again(&self, error: &std::io::Error) -> bool {
+        let kind = error.kind();
+        if kind == ErrorKind::WouldBlock {
+            self.side.drained.set(true);
+        }
+        matches!(kind, ErrorKind::WouldBlock | ErrorKind::Interrupted)
+    }
+}
+
+/// The future of [`Registered::retry`].
+pub(super) struct Retry<'a, T, F> {
+    io: &'a T,
+    op: F,
+    waiting: Waiting<'a>,
+}
+
+/// Nothing in it is ever pinned.
+impl<T, F> Unpin for Retry<'_, T, F> {}
+
+impl<T, R, F: FnMut(&T) -> Result<R>> Future for Retry<'_, T, F> {
+    type Output = Result<R>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<R>> {
+        let this = &mut *self;
+        loop {
+            if this.waiting.poll(cx) {
+                return Poll::Pending;
+            }
+            match (this.op)(this.io) {
+                Err(error) if this.waiting.is_again(&error) => {}
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+}
+
 /// The future of a moment.
-pub(super) struct Sleep {
-    when: Instant,
+#[must_use = "nothing waits before it is polled"]
+pub struct Sleep {
+    when: Option<Instant>,
     number: Option<usize>,
 }
 
 impl Sleep {
-    pub(super) fn until(when: Instant) -> Self {
+    pub(super) fn until(when: Option<Instant>) -> Self {
         Sleep { when, number: None }
     }
 }
@@ -192,7 +241,8 @@ impl Future for Sleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.when <= now() {
+        let Some(when) = self.when else { return Poll::Pending };
+        if when <= now() {
             return Poll::Ready(());
         }
         REACTOR.with(|reactor| {
@@ -201,7 +251,7 @@ impl Future for Sleep {
                 Some(Timer { waker: Some(waker), .. }) => waker.clone_from(cx.waker()),
                 Some(timer) => timer.waker = Some(cx.waker().clone()),
                 None => {
-                    self.number = Some(timers.insert(Timer { when: self.when, waker: Some(cx.waker().clone()) }));
+                    self.number = Some(timers.insert(Timer { when, waker: Some(cx.waker().clone()) }));
                 }
             }
         });

@@ -6,7 +6,8 @@
 //! An executor of our own because of what it does not do: no copy of its code for each kind of task (130 kB with
 //! async-executor), no queue that takes from the heap, and no locks against other threads, which wake nobody here.
 
-use super::reactor::{self, Registered, Sleep};
+pub use super::reactor::Sleep;
+use super::reactor::{self, Registered};
 use crate::sys::epoll::Direction;
 use crate::time::Instant;
 use std::cell::{Cell, RefCell};
@@ -36,16 +37,13 @@ pub fn unix_time() -> (u64, u32) {
 }
 
 /// Waits until `when`; at once when that is past.
-pub async fn sleep_until(when: Instant) {
-    Sleep::until(when).await;
+pub fn sleep_until(when: Instant) -> Sleep {
+    sleep_until_some(Some(when))
 }
 
 /// Waits until `when`, for ever when there is none.
-pub async fn sleep_until_some(when: Option<Instant>) {
-    match when {
-        Some(when) => sleep_until(when).await,
-        None => std::future::pending().await,
-    }
+pub fn sleep_until_some(when: Option<Instant>) -> Sleep {
+    Sleep::until(when)
 }
 
 /// A descriptor that can be waited for, on the thread that registered it. The wrapped value is in
@@ -68,21 +66,26 @@ impl<T: AsFd> Fd<T> {
 
     /// Does `op` when the descriptor is readable, again after each `WouldBlock`, which none but the kernel
     /// may say: nobody reads until it tells of a change.
-    pub async fn when_readable<R>(&self, op: impl FnMut(&T) -> std::io::Result<R>) -> std::io::Result<R> {
-        self.0.retry(Direction::Read, op).await
+    pub fn when_readable<R>(
+        &self,
+        op: impl FnMut(&T) -> std::io::Result<R>,
+    ) -> impl Future<Output = std::io::Result<R>> {
+        self.0.retry(Direction::Read, op)
     }
 
     /// Does `op` when the descriptor is writable, again after each `WouldBlock`.
-    pub async fn when_writable<R>(&self, op: impl FnMut(&T) -> std::io::Result<R>) -> std::io::Result<R> {
-        self.0.retry(Direction::Write, op).await
+    pub fn when_writable<R>(
+        &self,
+        op: impl FnMut(&T) -> std::io::Result<R>,
+    ) -> impl Future<Output = std::io::Result<R>> {
+        self.0.retry(Direction::Write, op)
     }
 
     /// Waits until something can be read, reading nothing.
-    pub async fn readable(&self) -> std::io::Result<()> {
-        let look = |io: &T| {
+    pub fn readable(&self) -> impl Future<Output = std::io::Result<()>> {
+        self.when_readable(|io: &T| {
             if reactor::is_readable(io.as_fd()) { Ok(()) } else { Err(std::io::ErrorKind::WouldBlock.into()) }
-        };
-        self.when_readable(look).await
+        })
     }
 }
 
@@ -91,8 +94,8 @@ where
     for<'a> &'a T: std::io::Read + std::io::Write,
 {
     /// Reads what is there into `buf`; 0 is the end of the stream.
-    pub async fn read(&self, buf: &mut [u8]) -> std::io::Result<usize> {
-        self.when_readable(|mut io| std::io::Read::read(&mut io, buf)).await
+    pub fn read(&self, buf: &mut [u8]) -> impl Future<Output = std::io::Result<usize>> {
+        self.when_readable(|mut io| std::io::Read::read(&mut io, buf))
     }
 
     /// [`Fd::read`] of a pipe: without the second read that does nothing but find it empty.
@@ -124,8 +127,8 @@ where
     }
 
     /// Writes some of `buf` and says how much.
-    pub async fn write(&self, buf: &[u8]) -> std::io::Result<usize> {
-        self.when_writable(|mut io| std::io::Write::write(&mut io, buf)).await
+    pub fn write(&self, buf: &[u8]) -> impl Future<Output = std::io::Result<usize>> {
+        self.when_writable(|mut io| std::io::Write::write(&mut io, buf))
     }
 }
 
