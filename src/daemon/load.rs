@@ -19,6 +19,8 @@ const MODEL: &str = "hksvd";
 /// # Errors
 /// One line for a person. A camera that has lost its identity while somebody is, or may be, paired
 /// does not turn into another one by itself: controllers would show both, and neither works.
+// For the stack frame of the caller, as its own.
+#[inline(never)]
 pub fn accessory(
     config: &Config,
     store: &Store,

@@ -35,7 +35,7 @@ use crate::media::{Budget, Prebuffer};
 use crate::motion::{Mode, Sensor};
 use crate::source::file::{self, Format};
 use crate::source::{Sink, demo, fifo, find, raptor, rtp_unix, rtsp, v4l2, yi};
-use crate::store::Store;
+use crate::store::{Contents, Store};
 use crate::sys;
 use crate::time::{Duration, earliest};
 use crate::trace::{Cause, Event, Repeats};
@@ -98,9 +98,7 @@ fn fail(why: String) -> ExitCode {
 
 /// Everything of [`run`] that may wait.
 async fn serve(options: Options, executor: Executor, signals: Fd<std::fs::File>) -> Result<Stop, String> {
-    let Options { mut config, demo, .. } = options;
-    states::resolve_night_vision(&mut config, &root());
-    let (store, contents) = Store::open(&config.state_dir.0).map_err(|e| e.to_string())?;
+    let (store, contents) = Store::open(&options.config.state_dir.0).map_err(|e| e.to_string())?;
     if contents.is_new() {
         let seeded = async {
             or(async { random::seeded().await.unwrap_or(()) }, sleep_until(now() + SEEDING)).await;
@@ -110,6 +108,27 @@ async fn serve(options: Options, executor: Executor, signals: Fd<std::fs::File>)
             return Ok(how);
         }
     }
+    let (shared, _control_file) = bring_up(options, executor, store, contents)?;
+    let how = or(terminated(&signals), stopped(&shared)).await;
+    shut_down(&shared).await;
+    shared.places.borrow().iter().for_each(|place| place.remove());
+    if how == Stop::Reset {
+        log::info!("reset: all pairings are forgotten, the camera gets a new identity");
+    }
+    Ok(how)
+}
+
+/// Opens and starts everything; with the file that goes when the daemon does. Not inlined: a stack frame above 32 KiB
+/// costs two more instructions for each access on MIPS.
+#[inline(never)]
+fn bring_up(
+    options: Options,
+    executor: Executor,
+    store: Store,
+    contents: Contents,
+) -> Result<(Rc<Shared>, socket::SocketFile), String> {
+    let Options { mut config, demo, .. } = options;
+    states::resolve_night_vision(&mut config, &root());
     let accessory = load::accessory(&config, &store, &contents, &mut SystemRandom::new())?;
     drop(contents);
 
@@ -215,14 +234,7 @@ async fn serve(options: Options, executor: Executor, signals: Fd<std::fs::File>)
     }
     welcome(&shared, port, demo);
     shared.note(Event::Ready);
-
-    let how = or(terminated(&signals), stopped(&shared)).await;
-    shut_down(&shared).await;
-    shared.places.borrow().iter().for_each(|place| place.remove());
-    if how == Stop::Reset {
-        log::info!("reset: all pairings are forgotten, the camera gets a new identity");
-    }
-    Ok(how)
+    Ok((shared, sockets.control_file))
 }
 
 fn mode(mode: MotionMode) -> Mode {
@@ -246,7 +258,7 @@ struct Sockets {
     control: std::os::unix::net::UnixListener,
     control_tcp: Option<TcpListener>,
     /// Takes the file away when the daemon ends.
-    _control_file: socket::SocketFile,
+    control_file: socket::SocketFile,
 }
 
 impl Sockets {
@@ -259,7 +271,7 @@ impl Sockets {
             log::warn!("hap.port {} is taken; using {} for now", config.hap.port, at.port());
         }
         let path = &config.control.socket.0;
-        let (control, _control_file) =
+        let (control, control_file) =
             socket::listen(path).map_err(|e| format!("control.socket {}: {e}", path.display()))?;
         let control_tcp = match &config.control.listen {
             Some(listen) => Some(TcpListener::bind(listen.0).map_err(|e| format!("control.listen {}: {e}", listen.0))?),
@@ -273,7 +285,7 @@ impl Sockets {
             ipv4_only: at.is_ipv4() || streams_at.is_ipv4(),
             control,
             control_tcp,
-            _control_file,
+            control_file,
         })
     }
 }
