@@ -15,7 +15,6 @@ mod playable;
 mod program;
 #[path = "raptor_stand_in/mod.rs"]
 mod raptor_stand_in;
-#[allow(dead_code)]
 #[path = "common/viewer.rs"]
 mod viewer;
 

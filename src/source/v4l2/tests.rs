@@ -21,6 +21,9 @@ const KEY: u32 = 0x0099_09e5;
 const PROFILE: u32 = 0x0099_0a6b;
 const LEVEL: u32 = 0x0099_0a67;
 
+/// Identity, value, least, greatest, values that are refused.
+type Setting = (u32, i32, i32, i32, Vec<i32>);
+
 struct Script {
     capabilities: u32,
     formats: Vec<u32>,
@@ -30,8 +33,7 @@ struct Script {
     format: RefCell<Format>,
     /// What is set, whatever is asked for.
     stubborn: Option<u32>,
-    /// Identity, value, least, greatest, values that are refused.
-    controls: RefCell<Vec<(u32, i32, i32, i32, Vec<i32>)>>,
+    controls: RefCell<Vec<Setting>>,
     buffers: u32,
     /// The call that fails, and how.
     fails: Option<(&'static str, i32)>,
