@@ -488,7 +488,7 @@ mod tests {
             (Seen { width: 1280, height: 960, ..stock() }, "is not 16:9"),
             (Seen { width: 2560, height: 1440, ..stock() }, "is more than 1920x1080"),
             (Seen { width: 853, height: 480, ..stock() }, "must be even"),
-            (Seen { kbps: 3_000, ..stock() }, "memory_kb holds 4 s at 3000 kbit/s, recordings want 8 s: set it to "),
+            (Seen { kbps: 3_000, ..stock() }, "memory_kb holds 4 s at 3000 kbit/s, recordings want 6 s: set it to "),
             (Seen { sound: String::new(), ..stock() }, "audio: none came"),
             (Seen { is_sound_recordable: false, ..stock() }, "recordings take AAC-LC of one channel"),
         ] {

@@ -8,8 +8,9 @@ pub const VIDEO_KBPS: u32 = 2_000;
 /// As [`VIDEO_KBPS`], for the sound.
 const AUDIO_KBPS: u32 = 64;
 
-/// Prebuffer and one fragment, in seconds: less makes recordings begin late.
-const WANTED_S: u32 = 8;
+/// In seconds: a prebuffer of 4 s, what of a GOP lies before it, and the time that a hub takes to open. Less makes
+/// recordings begin late.
+const WANTED_S: u32 = 6;
 
 /// The sizes of the rings.
 pub fn budget(config: &Config) -> Budget {
@@ -89,10 +90,14 @@ mod tests {
 
     #[test]
     fn the_small_stream_takes_its_part() {
+        let demo = || Some(crate::config::VideoSource::Demo);
         let mut config = Config::default();
+        // What is found by itself mostly has one.
+        assert!(live_budget(&config).is_some());
+        config.video.source = demo();
         assert_eq!(live_budget(&config), None);
         let all = budget(&config).video_bytes;
-        config.video.live_source = Some(crate::config::VideoSource::Demo);
+        config.video.live_source = demo();
         let live = live_budget(&config).expect("a second ring");
         // A GOP of 4 s at 400 kbit/s.
         assert!(live.video_bytes > 200_000, "{live:?}");
@@ -111,6 +116,6 @@ mod tests {
             assert!(shortage(&with(advice - 1), kbps).is_some(), "{said}");
         }
         let said = shortage(&with(1_024), 1_000_000).expect("nothing is enough");
-        assert_eq!(said, "memory_kb holds 0 s at 1000000 kbit/s, recordings want 8 s: lower the bitrate");
+        assert_eq!(said, "memory_kb holds 0 s at 1000000 kbit/s, recordings want 6 s: lower the bitrate");
     }
 }
