@@ -23,6 +23,10 @@ HKSVD_BINARY := $(HKSVD_BINARY)-min
 else ifeq ($(BR2_PACKAGE_HKSVD_OPUS),y)
 HKSVD_BINARY := $(HKSVD_BINARY)-opus
 endif
+# The decoder of AAC.
+ifeq ($(BR2_PACKAGE_HKSVD_OPUS),y)
+HKSVD_LICENSE += and MPL-2.0
+endif
 
 ifeq ($(BR2_PACKAGE_HKSVD_CARGO),y)
 
