@@ -57,7 +57,7 @@ class Camera:
 
     def serial(self):
         """Lines of the serial log as (seconds since power-on, text)."""
-        lines = (self.folder / "serial.log").read_text().strip().split("\n")
+        lines = (self.folder / "serial.log").read_text().rstrip("\n").split("\n")
         return [(float(line[:7]), line[8:]) for line in lines]
 
     async def says(self, pattern, since, within):
@@ -260,6 +260,23 @@ async def upgrade(step, camera, session, options):
     return again
 
 
+async def power_key(step, camera, session, options):
+    """The board's own key, which hangs on a line of its GPIO chip, and another line of that chip as a switch."""
+    await camera.run_soon(
+        "sed -i 's|KEY_1\" }|KEY_POWER\" }, \"privacy\": { \"switch\": \"gpiochip:/dev/gpiochip0:5\" }|' /etc/hksvd.json"
+    )
+    await camera.run_soon("/etc/init.d/S98hksvd restart")
+    await camera.serves()
+    again = await back(session, options)
+    took = await rings(camera, again, "system_powerdown")
+    step.ok(f"the power key of the board, a GPIO of its chip: told of it after {took * 1000:.0f} ms")
+    lines = await camera.run_soon(f"ls -l /proc/{await camera.daemon()}/fd")
+    step.check("gpio" in lines, "a line of the GPIO chip is open", lines)
+    step.equal(await again.value("21A", "227"), 0, "and reads as off")
+    await session.close()
+    return again
+
+
 async def stopped(step, camera, session, options):
     """The init script ends it, in the middle of a recording."""
     stream, _ = await life.one_fragment(session, options)
@@ -309,6 +326,8 @@ async def whole(step, options):
     await full(step, camera, session)
     session = await power_cut(step, camera, session, options)
     session = await upgrade(step, camera, session, options)
+    if options.arch == "armhf":
+        session = await power_key(step, camera, session, options)
     await stopped(step, camera, session, options)
 
 
