@@ -1,7 +1,5 @@
 //! The preset of `board/` that fits the camera.
 
-use std::path::Path;
-
 /// File names in `board/`, without `.json`, one a line.
 const PRESETS: &str = "\
 aobocam_a12_t23dl_jxh63p_txw901u
@@ -30,9 +28,7 @@ xiaomi_mjsxj03hl_t31n_jxq03_rtl8189ftv";
 
 /// What to say about this camera; `None` where no firmware says which one it is.
 pub fn preset() -> Option<String> {
-    // Tests have another root.
-    let root = std::env::var_os("HKSVD_ROOT").unwrap_or_else(|| "/".into());
-    named(&std::fs::read_to_string(Path::new(&root).join("etc/os-release")).ok()?)
+    named(&std::fs::read_to_string(crate::daemon::root().join("etc/os-release")).ok()?)
 }
 
 /// The same for the text of `/etc/os-release`.
@@ -52,6 +48,7 @@ fn named(os_release: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     #[test]
     fn the_list_is_the_folder() {

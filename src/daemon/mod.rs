@@ -34,6 +34,7 @@ use crate::mdns::Responder;
 use crate::media::{Budget, Prebuffer};
 use crate::motion::{Mode, Sensor};
 use crate::source::file::{self, Format};
+pub use crate::source::root;
 use crate::source::{Sink, demo, fifo, find, raptor, rtp_unix, rtsp, v4l2, yi};
 use crate::store::{Contents, Store};
 use crate::sys;
@@ -341,11 +342,6 @@ fn start_control(
         }
     }
     Ok(())
-}
-
-/// The root of the file system, where the camera's own things are looked for; tests have another one.
-pub fn root() -> PathBuf {
-    std::env::var_os("HKSVD_ROOT").unwrap_or_else(|| "/".into()).into()
 }
 
 fn start_sources(shared: &Rc<Shared>, budget: Budget) {

@@ -17,6 +17,12 @@ pub mod yi;
 
 use crate::time::Instant;
 use crate::wire::h264::AnnexB;
+use std::path::PathBuf;
+
+/// The root of the file system, where the camera's own things are looked for; tests have another one.
+pub fn root() -> PathBuf {
+    std::env::var_os("HKSVD_ROOT").unwrap_or_else(|| "/".into()).into()
+}
 
 /// What takes in media. All calls are made from the one thread, between two awaits.
 pub trait Sink {

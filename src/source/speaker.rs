@@ -12,7 +12,7 @@ use crate::time::{Duration, Instant};
 use std::fs::{File, OpenOptions};
 use std::io::{Error, ErrorKind, Result, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 
 /// Between two attempts to open.
@@ -122,7 +122,7 @@ impl Speaker {
                 let feeding = self.commands.feed(&command.0, &[("HKSVD_RATE_HZ", &rate)]);
                 feeding.map(Open::Command).map_err(|failed| Error::other(failed.to_string()))
             }
-            SpeakerSink::Raptor => SpeakerRing::open(&root(), self.rate_hz).map(Open::Ring),
+            SpeakerSink::Raptor => SpeakerRing::open(&super::root(), self.rate_hz).map(Open::Ring),
             // Nothing is played into the one, and the other has its line.
             SpeakerSink::None | SpeakerSink::Rtsp => Err(ErrorKind::Unsupported.into()),
         }
@@ -140,11 +140,6 @@ impl Speaker {
             }
         }
     }
-}
-
-/// The root of the file system; tests have another one.
-fn root() -> PathBuf {
-    std::env::var_os("HKSVD_ROOT").unwrap_or_else(|| "/".into()).into()
 }
 
 /// Opens what must be there already, without waiting for a reader.
