@@ -484,10 +484,13 @@ pub async fn deliver(
     }
 }
 
-/// Waits for a ring that can be read.
+/// Waits for a ring that can be read. Not at once: a ring that is refused and yet readable would be tried without a rest.
 async fn ring_is_back(root: &Path, stream: RaptorStream) {
-    while raptor::codec(root, stream).is_err() {
+    loop {
         sleep_until(now() + Duration::from_secs(2)).await;
+        if raptor::codec(root, stream).is_ok() {
+            return;
+        }
     }
 }
 
