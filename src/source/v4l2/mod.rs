@@ -166,6 +166,8 @@ impl Player {
     }
 
     async fn play(&mut self, capture: &mut Capture, wanted: &Signal, sink: &mut impl Sink) -> Error {
+        // Of the last buffer: viewers without pictures ask for key frames again and again.
+        let mut latest = now();
         loop {
             let seen = wanted.count();
             let take = async { Some(capture.take(self.pictures.receive_buffer()).await) };
@@ -174,11 +176,14 @@ impl Player {
                 None
             };
             let late = async {
-                sleep_until(now() + STALL).await;
+                sleep_until(latest + STALL).await;
                 Some(Err(ErrorKind::TimedOut.into()))
             };
             match or(take, or(asked, late)).await {
-                Some(Ok(taken)) => self.taken(&capture.node, &taken, now(), sink),
+                Some(Ok(taken)) => {
+                    latest = now();
+                    self.taken(&capture.node, &taken, latest, sink);
+                }
                 Some(Err(error)) if error.kind() == ErrorKind::TimedOut => {
                     self.troubles.report(Trouble::Stalled, sink);
                     return error;
