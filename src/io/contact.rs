@@ -4,7 +4,7 @@
 //! every [`LOOK`].
 
 use super::gpio::Input;
-use super::runtime::{Fd, now, sleep_until};
+use super::runtime::{Fd, now, sleep_until, yield_now};
 use crate::config::Button;
 use crate::sys::epoll::Epoll;
 use crate::sys::input::{self, Line};
@@ -83,6 +83,8 @@ impl Contact {
             if self.told.replace(down) != Some(down) {
                 return Ok(down);
             }
+            // Others get their turn, however much comes that says nothing.
+            yield_now().await;
         }
     }
 }
@@ -200,6 +202,28 @@ mod tests {
             drop(writer);
             assert_eq!(contact.changed().await.unwrap_err().kind(), ErrorKind::UnexpectedEof);
         });
+    }
+
+    #[test]
+    fn a_flood_of_events_leaves_others_their_turn() {
+        // As somebody writes into a FIFO that stands for a device: nearly without end.
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        let begun = std::time::Instant::now();
+        let flood = std::thread::spawn(move || {
+            while begun.elapsed().as_secs() < 5 && writer.write_all(&[0; 100 * EVENT_BYTES]).is_ok() {}
+        });
+        let mut contact = key(Fd::new(File::from(std::os::fd::OwnedFd::from(reader))).unwrap());
+        Executor::default().block_on(async {
+            assert!(!contact.changed().await.unwrap());
+            or(async { panic!("{:?}", contact.changed().await) }, async {
+                for _ in 0..5 {
+                    sleep_until(now() + Duration::from_millis(1)).await;
+                }
+            })
+            .await;
+        });
+        drop(contact);
+        flood.join().unwrap();
     }
 
     #[test]
