@@ -29,7 +29,8 @@ pub fn media(sdp: &str) -> impl Iterator<Item = Media<'_>> {
 
 /// The streams of a description with all of their payload types: of one that the server receives, the client chooses.
 pub fn choices(sdp: &str) -> impl Iterator<Item = Media<'_>> {
-    sections(sdp).skip(1).flat_map(|text| (0..).map_while(move |number| section(text, number)))
+    // Each one reads its part of the description: no more than there are (RFC 3550 §5.1).
+    sections(sdp).skip(1).flat_map(|text| (0..128).map_while(move |number| section(text, number)))
 }
 
 /// `a=control` of the whole session.
@@ -130,6 +131,8 @@ mod tests {
             assert!(media(text).count() <= 3 && choices(text).count() <= 4);
             let _ = session_control(text);
         }
+        let many = format!("v=0\nm=audio 0 RTP/AVP{}\n", " 8".repeat(10_000));
+        assert_eq!(choices(&many).count(), 128);
         for text in ["", "m=", "m=video", "\nm=video 0 RTP/AVP", "\nm=video 0 RTP/AVP 300", "\nm=\nm=\n"] {
             assert_eq!(media(text).count(), 0, "{text}");
         }
