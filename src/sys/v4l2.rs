@@ -4,38 +4,18 @@
 //! A buffer's time is two `long`s here, whatever `time_t` the C library has: that is what kernels before 5.6 know, and
 //! later ones take it still.
 
+use super::ioc::{READ, WRITE, ioc};
 use core::ffi::{c_int, c_long, c_ulong, c_void};
 use core::mem::size_of;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// What a call does to its argument, from the kernel's point of view of the numbers (asm/ioctl.h).
-#[derive(Clone, Copy)]
-enum Direction {
-    Write,
-    Read,
-    Both,
-}
-
-/// MIPS took its numbers from another Unix: 13 bits of size instead of 14, and other bits for the direction.
-const IS_MIPS: bool = cfg!(any(target_arch = "mips", target_arch = "mips64"));
-
-/// The number of a call (asm/ioctl.h).
-const fn ioc(direction: Direction, group: u8, number: u8, size: usize) -> u32 {
-    let direction = match (direction, IS_MIPS) {
-        (Direction::Write, true) => 4 << 29,
-        (Direction::Read, true) => 2 << 29,
-        (Direction::Write, false) => 1 << 30,
-        (Direction::Read, false) => 2 << 30,
-        // 6 << 29 and 3 << 30 are the same.
-        (Direction::Both, _) => 3 << 30,
-    };
-    direction | (size as u32) << 16 | (group as u32) << 8 | number as u32
-}
-
-const fn video<T>(direction: Direction, number: u8) -> u32 {
+/// The number of a call with this argument; `direction` is from the kernel's point of view.
+const fn video<T>(direction: u32, number: u8) -> u32 {
     ioc(direction, b'V', number, size_of::<T>())
 }
+
+const BOTH: u32 = READ | WRITE;
 
 /// One plane of pixels, or a stream of a camera: the only kind of buffers used here.
 pub const CAPTURE: u32 = 1;
@@ -349,24 +329,23 @@ pub enum Request<'a> {
 impl Request<'_> {
     /// The number of the call on this processor.
     pub const fn number(&self) -> u32 {
-        use Direction::{Both, Read, Write};
         match self {
-            Request::Capability(_) => video::<Capability>(Read, 0),
-            Request::FormatDescription(_) => video::<FormatDescription>(Both, 2),
-            Request::GetFormat(_) => video::<Format>(Both, 4),
-            Request::SetFormat(_) => video::<Format>(Both, 5),
-            Request::Buffers(_) => video::<RequestBuffers>(Both, 8),
-            Request::QueryBuffer(_) => video::<Buffer>(Both, 9),
-            Request::Queue(_) => video::<Buffer>(Both, 15),
-            Request::Dequeue(_) => video::<Buffer>(Both, 17),
-            Request::On(_) => video::<c_int>(Write, 18),
-            Request::GetParameters(_) => video::<StreamParameters>(Both, 21),
-            Request::SetParameters(_) => video::<StreamParameters>(Both, 22),
-            Request::GetControl(_) => video::<Control>(Both, 27),
-            Request::SetControl(_) => video::<Control>(Both, 28),
-            Request::QueryControl(_) => video::<QueryControl>(Both, 36),
-            Request::FrameSize(_) => video::<FrameSize>(Both, 74),
-            Request::FrameInterval(_) => video::<FrameInterval>(Both, 75),
+            Request::Capability(_) => video::<Capability>(READ, 0),
+            Request::FormatDescription(_) => video::<FormatDescription>(BOTH, 2),
+            Request::GetFormat(_) => video::<Format>(BOTH, 4),
+            Request::SetFormat(_) => video::<Format>(BOTH, 5),
+            Request::Buffers(_) => video::<RequestBuffers>(BOTH, 8),
+            Request::QueryBuffer(_) => video::<Buffer>(BOTH, 9),
+            Request::Queue(_) => video::<Buffer>(BOTH, 15),
+            Request::Dequeue(_) => video::<Buffer>(BOTH, 17),
+            Request::On(_) => video::<c_int>(WRITE, 18),
+            Request::GetParameters(_) => video::<StreamParameters>(BOTH, 21),
+            Request::SetParameters(_) => video::<StreamParameters>(BOTH, 22),
+            Request::GetControl(_) => video::<Control>(BOTH, 27),
+            Request::SetControl(_) => video::<Control>(BOTH, 28),
+            Request::QueryControl(_) => video::<QueryControl>(BOTH, 36),
+            Request::FrameSize(_) => video::<FrameSize>(BOTH, 74),
+            Request::FrameInterval(_) => video::<FrameInterval>(BOTH, 75),
         }
     }
 
@@ -416,10 +395,7 @@ const _: () = {
     let is_64_bit = cfg!(target_pointer_width = "64");
     let (format, buffer) = if is_64_bit { (208, 88) } else { (204, 68) };
     assert!(size_of::<Format>() == format && size_of::<Buffer>() == buffer);
-    use Direction::{Both, Read, Write};
-    assert!(video::<Capability>(Read, 0) == if IS_MIPS { 0x4068_5600 } else { 0x8068_5600 });
-    assert!(video::<c_int>(Write, 18) == if IS_MIPS { 0x8004_5612 } else { 0x4004_5612 });
-    assert!(video::<Format>(Both, 5) == if is_64_bit { 0xc0d0_5605 } else { 0xc0cc_5605 });
-    assert!(video::<Buffer>(Both, 15) == if is_64_bit { 0xc058_560f } else { 0xc044_560f });
-    assert!(video::<Buffer>(Both, 17) == if is_64_bit { 0xc058_5611 } else { 0xc044_5611 });
+    assert!(video::<Format>(BOTH, 5) == if is_64_bit { 0xc0d0_5605 } else { 0xc0cc_5605 });
+    assert!(video::<Buffer>(BOTH, 15) == if is_64_bit { 0xc058_560f } else { 0xc044_560f });
+    assert!(video::<Buffer>(BOTH, 17) == if is_64_bit { 0xc058_5611 } else { 0xc044_5611 });
 };
