@@ -166,7 +166,8 @@ impl Search {
     }
 }
 
-fn read(path: &Path) -> Option<Vec<u8>> {
+/// What is in a small file of the firmware.
+pub(super) fn read(path: &Path) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     // A settings file is neither a FIFO nor a device, which may wait.
     let file = path.metadata().ok().filter(std::fs::Metadata::is_file).and_then(|_| File::open(path).ok())?;

@@ -4,7 +4,7 @@
 use super::fifo::{self, Pictures, Sound, Stream};
 use super::file::Format;
 use super::raptor::clock::Clock;
-use super::{Sink, Track, Trouble, Troubles};
+use super::{Sink, Track, Trouble, Troubles, find};
 use crate::io::runtime::{now, sleep_until, yield_now};
 use crate::time::Duration;
 use crate::wire::yi::{CONTROL_BYTES, Control, Frame, HEADER_MAX, Kind, Layout};
@@ -40,8 +40,8 @@ pub async fn video(path: &Path, access_unit_bytes: usize, sink: &mut impl Sink) 
 /// What the firmware says of the stream, when it says anything: `highres` or `lowres` beside the FIFO.
 pub(super) fn codec(path: &Path) -> Result<()> {
     let is_low = path.file_name().is_some_and(|name| name.as_encoded_bytes().windows(3).any(|part| part == b"low"));
-    let said = std::fs::read(path.with_file_name(if is_low { "lowres" } else { "highres" }));
-    if !said.is_ok_and(|said| said.starts_with(b"h265")) {
+    let said = find::read(&path.with_file_name(if is_low { "lowres" } else { "highres" }));
+    if !said.is_some_and(|said| said.starts_with(b"h265")) {
         return Ok(());
     }
     let advice = if is_low { "set it to H.264" } else { "use the small stream, h264_low_fifo" };
@@ -286,6 +286,10 @@ mod tests {
         assert_eq!(codec("h264_low_fifo"), Ok(()));
         says("lowres", "h265");
         assert!(codec("h264_low_fifo").unwrap_err().ends_with("set it to H.264"));
+        // Nobody writes into it, and nobody waits for that.
+        std::fs::remove_file(folder.join("lowres")).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(folder.join("lowres")).status().unwrap().success());
+        assert_eq!(codec("h264_low_fifo"), Ok(()));
 
         // PCM is asked for and taken when there is no AAC.
         let sound = || Executor::default().block_on(sound_beside(&folder.join("h264_high_fifo"), 8_000));
