@@ -657,6 +657,31 @@ mod tests {
     }
 
     #[test]
+    fn the_keystream_is_that_of_the_rfc_up_to_its_end() {
+        // RFC 3711 §B.2, with its longest packet.
+        let aes = Aes128Enc::new(&0x2b7e_1516_28ae_d2a6_abf7_1588_09cf_4f3c_u128.to_be_bytes().into());
+        let iv = 0xf0f1_f2f3_f4f5_f6f7_f8f9_fafb_fcfd_0000_u128.to_be_bytes();
+        let mut text = vec![0; 16 * 0xff02];
+        apply_keystream(&aes, &iv, &mut text);
+        for (block, keystream) in [
+            (0, 0xe03e_ad09_35c9_5e80_e166_b16d_d92b_4eb4_u128),
+            (1, 0xd235_1316_2b02_d0f7_2a43_a2fe_4a5f_97ab),
+            (2, 0x41e9_5b3b_b0a2_e8dd_4779_01e4_fca8_94c0),
+            (0xfeff, 0xec8c_df73_9860_7cb0_f2d2_1675_ea9e_a1e4),
+            (0xff00, 0x362b_7c3c_6773_5163_18a0_77d7_fc50_73ae),
+            (0xff01, 0x6a2c_c378_7889_374f_beb4_c81b_17ba_6c44),
+        ] {
+            assert_eq!(text[16 * block..][..16], keystream.to_be_bytes(), "{block:x}");
+        }
+        // Wherever a text ends.
+        for len in 0..200 {
+            let mut short = vec![0; len];
+            apply_keystream(&aes, &iv, &mut short);
+            assert_eq!(short, text[..len], "{len}");
+        }
+    }
+
+    #[test]
     fn a_report_that_is_only_authenticated_is_read_as_it_is() {
         let (report, _) = &pairs("srtcp")[2];
         let index = 77u32.to_be_bytes();
