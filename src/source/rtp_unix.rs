@@ -176,9 +176,7 @@ impl Place {
         let is_own = |file: std::fs::Metadata| file.file_type().is_socket() && (file.dev(), file.ino()) == self.own;
         std::fs::symlink_metadata(&self.path).is_ok_and(is_own)
     }
-}
 
-impl Place {
     /// Takes the file away, unless it is somebody else's.
     pub fn remove(&self) {
         if self.is_ours() {
