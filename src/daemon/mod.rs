@@ -585,7 +585,6 @@ async fn shut_down(shared: &Rc<Shared>) {
     log::info!("stopping");
     shared.ending.set(true);
     shared.states_changed.notify();
-    buttons::silence(shared);
     streams::close_where(shared, Disconnect::Shutdown, |_| true);
     live::end_all(shared, live::Cause::Shutdown);
     for controller in shared.controllers.borrow().iter() {
@@ -607,4 +606,6 @@ async fn shut_down(shared: &Rc<Shared>) {
     }
     states::stop(shared).await;
     shared.commands.end_all().await;
+    // At the very end: somebody may ring meanwhile.
+    buttons::silence(shared);
 }
