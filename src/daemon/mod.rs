@@ -531,9 +531,14 @@ async fn watch_motion(shared: Rc<Shared>) {
             }
         }
         if shared.sensor.borrow().poll_timeout().is_some_and(|t| t <= now) {
-            let change = shared.sensor.borrow_mut().handle_timeout(now);
-            let continuous = shared.config.motion.mode == MotionMode::Continuous;
-            shared.motion(change, if continuous { Cause::Continuous } else { Cause::Hold });
+            let delivers = shared.delivers(now);
+            let change = shared.sensor.borrow_mut().handle_timeout(delivers, now);
+            let cause = match shared.config.motion.mode {
+                MotionMode::Continuous if delivers => Cause::Continuous,
+                MotionMode::Continuous => Cause::Source,
+                _ => Cause::Hold,
+            };
+            shared.motion(change, cause);
         }
     }
 }

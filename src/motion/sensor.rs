@@ -27,7 +27,8 @@ pub enum Mode {
 ///
 /// **Continuous.** Motion is on. While no recording runs it pulses every [`CONTINUOUS_PULSE`], so that a hub that
 /// missed the change, or closed, opens again. While one runs a pulse would only end it; when it has ended the hub gets
-/// [`REOPEN`] to come back by itself before the next pulse.
+/// [`REOPEN`] to come back by itself before the next pulse. Without pictures there is nothing to look at: motion falls
+/// at the pulse that is due and rises within [`STALLED`] of the first picture.
 #[derive(Clone, Debug)]
 pub struct Sensor {
     mode: Mode,
@@ -49,7 +50,7 @@ pub struct Sensor {
     gap_until: Option<Instant>,
     /// Mode continuous: the next pulse; `None` while a recording runs.
     next_pulse: Option<Instant>,
-    /// Mode continuous: cleared by hand until the next pulse.
+    /// Mode continuous: cleared by hand, or for lack of pictures, until the next pulse.
     cleared: bool,
 }
 
@@ -61,14 +62,15 @@ pub const PULSE: Duration = Duration::from_secs(1);
 pub const CONTINUOUS_PULSE: Duration = Duration::from_secs(30);
 /// Mode continuous: how long a hub may take to open the next recording before it is reminded by a pulse.
 pub const REOPEN: Duration = Duration::from_secs(10);
-/// The least time without pictures that counts as a stalled source.
+/// The least time without pictures that counts as a stalled source; mode continuous looks for them this often.
 pub const STALLED: Duration = Duration::from_secs(3);
 
 impl Sensor {
     /// A sensor at `now`, with the camera active. The detector takes `fps`, `sensitivity` (0..=100) and the hold;
     /// `hold_s` (0 counts as 1) also is how long a POST and a doorbell press last.
     ///
-    /// In mode continuous the first [`Motion::Start`] comes from [`Sensor::handle_timeout`], due at once.
+    /// In mode continuous the first [`Motion::Start`] comes from [`Sensor::handle_timeout`], due at once and until
+    /// there are pictures.
     pub fn new(mode: Mode, fps: u32, sensitivity: u8, hold_s: u32, now: Instant) -> Self {
         let hold_s = hold_s.max(1);
         Sensor {
@@ -81,9 +83,9 @@ impl Sensor {
             posted_until: None,
             rung_until: None,
             detected_until: None,
-            gap_until: (mode == Mode::Continuous).then_some(now),
-            next_pulse: (mode == Mode::Continuous).then_some(now + CONTINUOUS_PULSE),
-            cleared: false,
+            gap_until: None,
+            next_pulse: (mode == Mode::Continuous).then_some(now),
+            cleared: mode == Mode::Continuous,
         }
     }
 
@@ -186,8 +188,8 @@ impl Sensor {
         timers.into_iter().fold(None, earliest).filter(|_| self.active)
     }
 
-    /// Lets what is due happen.
-    pub fn handle_timeout(&mut self, now: Instant) -> Option<Motion> {
+    /// Lets what is due happen. `delivers`: pictures come.
+    pub fn handle_timeout(&mut self, delivers: bool, now: Instant) -> Option<Motion> {
         if self.detected_until.is_some_and(|t| t <= now) {
             // No pictures any more: the detector cannot count its hold down.
             self.detector.clear();
@@ -195,9 +197,9 @@ impl Sensor {
         }
         if self.next_pulse.is_some_and(|t| t <= now) {
             // After a pause of the whole system one pulse is enough.
-            self.next_pulse = Some(now + CONTINUOUS_PULSE);
-            self.gap_until = Some(if self.on { now + PULSE } else { now });
-            self.cleared = false;
+            self.next_pulse = Some(now + if delivers { CONTINUOUS_PULSE } else { STALLED });
+            self.gap_until = (self.on && delivers).then(|| now + PULSE);
+            self.cleared = !delivers;
         }
         self.settle(now)
     }
@@ -257,9 +259,14 @@ mod tests {
 
     /// Lets time pass up to and including `until`; the changes with their seconds.
     fn run(sensor: &mut Sensor, until: u64) -> Vec<(u64, Motion)> {
+        run_with(sensor, true, until)
+    }
+
+    /// The same, with or without pictures.
+    fn run_with(sensor: &mut Sensor, delivers: bool, until: u64) -> Vec<(u64, Motion)> {
         let mut changes = Vec::new();
         while let Some(due) = sensor.poll_timeout().filter(|due| *due <= at(until)) {
-            if let Some(change) = sensor.handle_timeout(due) {
+            if let Some(change) = sensor.handle_timeout(delivers, due) {
                 changes.push((due.as_micros() / 1_000_000, change));
             }
             assert!(sensor.poll_timeout().is_none_or(|next| next > due), "a timer that is due stays due");
@@ -405,6 +412,24 @@ mod tests {
     }
 
     #[test]
+    fn continuous_calls_nobody_while_no_pictures_come() {
+        let mut s = sensor(Mode::Continuous);
+        // The source is yet to come.
+        assert_eq!(run_with(&mut s, false, 100), []);
+        assert_eq!(run(&mut s, 120), [(102, Motion::Start)]);
+        // It dies, for a long time.
+        assert_eq!(run_with(&mut s, false, 2000), [(132, Motion::Stop)]);
+        // A POST and a press still count.
+        assert_eq!(s.handle_ring(at(2000)), Some(Motion::Start));
+        assert_eq!(run_with(&mut s, false, 2100), [(2010, Motion::Stop)]);
+        assert_eq!(run(&mut s, 2110), [(2103, Motion::Start)]);
+        // While a hub records: the stream has ended by then.
+        s.handle_recording(true, at(2110));
+        s.handle_recording(false, at(2130));
+        assert_eq!(run_with(&mut s, false, 2400), [(2140, Motion::Stop)]);
+    }
+
+    #[test]
     fn continuous_follows_the_camera_switch_and_a_delete() {
         let mut s = sensor(Mode::Continuous);
         run(&mut s, 5);
@@ -421,7 +446,7 @@ mod tests {
     fn a_late_timer_pulses_once() {
         let mut s = sensor(Mode::Continuous);
         run(&mut s, 0);
-        assert_eq!(s.handle_timeout(at(1000)), Some(Motion::Stop));
+        assert_eq!(s.handle_timeout(true, at(1000)), Some(Motion::Stop));
         assert_eq!(run(&mut s, 1030), [(1001, Motion::Start), (1030, Motion::Stop)]);
     }
 }
