@@ -368,7 +368,10 @@ impl fmt::Display for Status {
             false => writeln!(f, "pairing    not paired; `hksvd qr` shows the code")?,
         }
         let source = &self.source;
-        write!(f, "video      {} {}", source.spec, source.state)?;
+        match source.spec.as_str() {
+            "" => write!(f, "video      looking for a source")?,
+            spec => write!(f, "video      {spec} {}", source.state)?,
+        }
         if source.width > 0 {
             let (fps, gop_s) = (Decimal::<1>(source.fps), Decimal::<1>(source.gop_s));
             write!(f, ", {}x{}, {fps} fps, {} kbit/s", source.width, source.height, source.bitrate_kbps)?;
@@ -481,8 +484,10 @@ mod tests {
              warning    key frames come every 6.0 s: set the encoder to 4 s or less\n"
         );
         (status.paired, status.recording.active, status.camera_active) = (false, false, false);
+        status.source = Source { state: "waiting", ..Source::default() };
         let text = status.to_string();
         assert!(text.contains("not paired; `hksvd qr`") && text.contains("camera switched off"), "{text}");
+        assert!(text.contains("\nvideo      looking for a source\naudio      none\n"), "{text}");
     }
 
     #[test]
