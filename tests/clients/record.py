@@ -388,7 +388,7 @@ def report(step, options, numbers, recording, moved, opened, answered):
         step.ok(f"prebuffer of {prebuffer:.2f} s before the motion event (not judged: stand-in)")
     else:
         step.check(prebuffer >= options.prebuffer, f"{prebuffer:.2f} s before the motion event", prebuffer)
-        step.check(max(live) < 1.0, f"fragments come in real time: lag {max(live):.2f} s at most", lags)
+        step.check(max(live) < options.lag, f"fragments come in real time: lag {max(live):.2f} s at most", lags)
     return figures
 
 
@@ -615,6 +615,7 @@ def main():
     parser.add_argument("--controllers", type=int, default=1, help="controllers that are connected while it records")
     parser.add_argument("--settle", type=float, default=9, help="seconds the prebuffer gets to fill")
     parser.add_argument("--prebuffer", type=float, default=4.0, help="seconds wanted before the motion event")
+    parser.add_argument("--lag", type=float, default=1.0, help="seconds that a fragment may come late")
     parser.add_argument("--slow-limit", type=float, default=30, help="seconds until a hub that never reads is cut")
     variant = parser.add_mutually_exclusive_group()
     variant.add_argument("--slow", action="store_true", help="a hub that never reads is cut, others do not notice")
