@@ -6,6 +6,7 @@
   const by = (id) => document.getElementById(id);
   const samples = [];
   let status = null;
+  let rate = 0; // kbit/s; there is none while little is held
   let revealed = false;
 
   async function ask(what, options) {
@@ -43,12 +44,14 @@
   function facts() {
     const { source, prebuffer, recording } = status;
     const still = recording.active ? `${recording.fragments} fragments in ${span(recording.since_s)}` : null;
+    rate = source.bitrate_kbps || rate;
     const lines = [
       ["Source", `${source.spec || "none"}, ${source.state}`],
-      ["Video", source.width ? `${source.width}×${source.height}, ${source.fps.toFixed(1)} fps, ${source.bitrate_kbps} kbit/s` : "–"],
+      ["Video", source.width ? `${source.width}×${source.height}, ${source.fps.toFixed(1)} fps, ${rate} kbit/s` : "–"],
       ["Key frames", source.gop_s ? `every ${source.gop_s.toFixed(1)} s` : "–"],
       ["Sound", source.audio],
-      ["Prebuffer", `${prebuffer.held_s.toFixed(1)} s of ${prebuffer.capacity_s.toFixed(0)} s`],
+      ["Prebuffer", status.recording_armed
+        ? `${prebuffer.held_s.toFixed(1)} s of ${prebuffer.capacity_s.toFixed(0)} s` : "fills once recording is switched on"],
       ["Recording", still || (status.recording_armed ? "armed, waits for motion" : "not switched on in Home")],
       ["Watching", status.live_sessions === 1 ? "1 live view" : `${status.live_sessions} live views`],
       ["Memory", `${(status.rss_kb / 1024).toFixed(1)} MB`],
