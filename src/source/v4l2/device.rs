@@ -209,7 +209,9 @@ pub fn offers(path: &Path) -> Result<Offer> {
 pub fn offer(device: &dyn Device) -> Result<Offer> {
     let mut there = Capability::default();
     device.call(Request::Capability(&mut there)).map_err(|error| match error.raw_os_error() {
-        Some(libc::ENOTTY | libc::EINVAL) => refused(ErrorKind::InvalidInput, "no V4L2 device"),
+        // A driver that does not know the call should say the first. There are others (Linux,
+        // Documentation/driver-api/ioctl.rst), and qemu-user before 8.1 says the last.
+        Some(libc::ENOTTY | libc::EINVAL | libc::ENOSYS) => refused(ErrorKind::InvalidInput, "no V4L2 device"),
         _ => failed("VIDIOC_QUERYCAP", &error),
     })?;
     let has_node = there.capabilities & CAP_DEVICE_CAPS != 0;
