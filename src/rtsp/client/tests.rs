@@ -317,6 +317,7 @@ fn the_best_sound_is_taken() {
 }
 
 /// A client that talks, up to the answer to DESCRIBE.
+#[cfg(feature = "opus")]
 fn talking(sdp: &str) -> World {
     let mut world = World::new(None);
     world.client = Client::talking(URL, Some("me:secret"), 7);
@@ -330,6 +331,7 @@ fn talking(sdp: &str) -> World {
 }
 
 /// The back channel as ONVIF's specification has it, with the payload types that follow `m=audio 0 RTP/AVP`.
+#[cfg(feature = "opus")]
 fn back_channel(types: &str) -> String {
     format!("{SDP}m=audio 0 RTP/AVP {types}\r\na=rtpmap:97 L16/8000\r\na=control:back\r\na=sendonly\r\n")
 }
