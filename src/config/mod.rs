@@ -289,16 +289,14 @@ impl Problem {
         self
     }
 
-    fn from_json(text: &str, error: &serde_json::Error) -> Self {
-        let place = place::token_before(text, error.line(), error.column());
-        let said = error.to_string();
-        let said = said.rsplit_once(" at line ").map_or(said.as_str(), |(said, _)| said);
-        if !error.is_data() {
-            // The parser's own place: the token before it is the one that was still right.
-            let place = Place { line: error.line(), column: error.column().max(1), ..place };
-            return Problem::at(place, format!("not JSON: {said}"));
+    fn from_json(text: &str, error: json::read::Error) -> Self {
+        let place = place::token_before(text, error.line, error.column);
+        if error.is_data {
+            return Problem::at(place, error.text);
         }
-        Problem::at(place, said)
+        // The parser's own place: the token before it is the one that was still right.
+        let place = Place { line: error.line, column: error.column.max(1), ..place };
+        Problem::at(place, format!("not JSON: {}", error.text))
     }
 }
 
@@ -333,7 +331,7 @@ impl Config {
     pub fn parse(text: &str) -> Result<Self, Problem> {
         let mut reading = Reading::default();
         json::read::read(text.as_bytes(), &mut |event| reading.handle(event))
-            .map_err(|error| Problem::from_json(text, &error))?;
+            .map_err(|error| Problem::from_json(text, error))?;
         let config = reading.config;
         if let Some(listen) = config.control.listen
             && !listen.is_loopback()

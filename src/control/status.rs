@@ -265,7 +265,7 @@ impl Status {
 ///
 /// # Errors
 /// When it is none.
-pub fn warnings(json: &str, found: &mut dyn FnMut(&str)) -> Result<(), serde_json::Error> {
+pub fn warnings(json: &str, found: &mut dyn FnMut(&str)) -> Result<(), read::Error> {
     let mut depth = 0;
     read::read(json.as_bytes(), &mut |event| {
         match event {
@@ -284,7 +284,7 @@ pub fn warnings(json: &str, found: &mut dyn FnMut(&str)) -> Result<(), serde_jso
 ///
 /// # Errors
 /// When it is none.
-pub fn source(json: &str, found: &mut dyn FnMut(&str, &Value<'_>)) -> Result<(), serde_json::Error> {
+pub fn source(json: &str, found: &mut dyn FnMut(&str, &Value<'_>)) -> Result<(), read::Error> {
     let (mut depth, mut name) = (0, String::new());
     read::read(json.as_bytes(), &mut |event| {
         match event {
