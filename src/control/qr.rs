@@ -3,7 +3,7 @@
 //! Terminals are dark, so the *light* modules are what is printed: a phone sees a dark code on a
 //! bright field. The four modules of quiet zone are part of it (ISO/IEC 18004 §6.3.8).
 
-use qrcodegen_no_heap::{QrCode, QrCodeEcc, Version};
+use crate::wire::qr::{self, SIDE};
 
 /// How to draw a module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,19 +14,18 @@ pub enum Style {
     Ascii,
 }
 
-/// Largest symbol: 33 modules a side hold 67 characters, a setup payload has 20.
-const LARGEST: Version = Version::new(4);
 /// Modules of light around the symbol.
-const QUIET: i32 = 4;
+const QUIET: usize = 4;
 
-/// The lines of the picture, each ending with a line feed; `None` when the text does not fit.
+/// The lines of the picture, each ending with a line feed; `None` when the text is no setup payload ([`qr::encode`]).
 pub fn draw(text: &str, style: Style) -> Option<String> {
-    let (mut scratch, mut symbol) = ([0; LARGEST.buffer_len()], [0; LARGEST.buffer_len()]);
-    let level = QrCodeEcc::Medium;
-    let code = QrCode::encode_text(text, &mut scratch, &mut symbol, level, Version::MIN, LARGEST, None, true).ok()?;
-    // What is outside the symbol is light.
-    let light = |x: i32, y: i32| !code.get_module(x, y);
-    let side = -QUIET..code.size() + QUIET;
+    let symbol = qr::encode(text)?;
+    // What is outside the symbol is light, left and above by wrapping.
+    let light = |x: usize, y: usize| {
+        let row = symbol.get(y.wrapping_sub(QUIET)).copied().unwrap_or_default();
+        u64::from(row) << QUIET >> x & 1 == 0
+    };
+    let side = 0..SIDE + 2 * QUIET;
     let mut out = String::with_capacity(4_096);
     match style {
         Style::Ascii => {

@@ -11,6 +11,7 @@ pub mod http;
 pub mod http_answer;
 pub mod json;
 pub mod opus;
+pub mod qr;
 pub mod raptor;
 pub mod raptor_control;
 pub mod rtcp;
