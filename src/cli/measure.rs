@@ -174,10 +174,9 @@ pub fn measure(config: &Config, root: &Path, video: &VideoSource) -> (Option<See
     };
     let sound = async {
         let mut ear = Shared(eye.clone());
-        let mut ear: &mut dyn Sink = &mut ear;
         if let Some((path, format)) = sound_fifo(config, video, format) {
             let error = match format {
-                Format::Adts => fifo::audio(&path, &Signal::default(), || true, &mut ear).await,
+                Format::Adts => fifo::audio(&path, &Signal::default(), &|| true, &mut ear).await,
                 Format::Pcm { rate_hz } => fifo::pcm(&path, rate_hz, &mut ear).await,
             };
             log::error!("{error}");

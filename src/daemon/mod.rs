@@ -400,7 +400,7 @@ async fn play_sound(sound: Heard, shared: Rc<Shared>, mut feed: Feed) {
     };
     let heard = || live::is_anybody_listening(&shared);
     let play = async || match format {
-        Format::Adts => fifo::audio(&path, &shared.media_changed, heard, &mut feed).await,
+        Format::Adts => fifo::audio(&path, &shared.media_changed, &heard, &mut feed).await,
         Format::Pcm { rate_hz } => fifo::pcm(&path, rate_hz, &mut feed).await,
     };
     keep_up("audio.source", play).await;
@@ -441,10 +441,10 @@ pub async fn deliver(
     audio: &AudioSource,
     place: &Place,
     key_frame_wanted: &Signal,
-    mut sink: &mut dyn Sink,
+    sink: &mut dyn Sink,
 ) -> std::io::Error {
     let Place { root, fps, format, bytes, places } = place;
-    let (sink, bytes) = (&mut sink, *bytes);
+    let bytes = *bytes;
     match video {
         VideoSource::Demo => demo::play(bytes, sink).await,
         VideoSource::Fifo(path) => fifo::video(path, bytes, sink).await,

@@ -26,51 +26,33 @@ const RETRY: Duration = Duration::from_millis(200);
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Reads Annex B H.264 for ever. Ends only when the path leads to something that is no FIFO.
-pub async fn video(path: &Path, access_unit_bytes: usize, sink: &mut impl Sink) -> io::Error {
-    read(path, Track::Video, Pictures::new(access_unit_bytes), &AtOnce, sink).await
+pub async fn video(path: &Path, access_unit_bytes: usize, sink: &mut dyn Sink) -> io::Error {
+    read(path, Track::Video, &mut Pictures::new(access_unit_bytes), None, sink).await
 }
 
 /// Reads ADTS AAC for ever, as [`video`]. To wake up is what costs most, so sound waits for `pictures` to
 /// fire; while somebody `is_awaiting` it, or no pictures come, it is read at once.
-pub async fn audio(path: &Path, pictures: &Signal, is_awaiting: impl Fn() -> bool, sink: &mut impl Sink) -> io::Error {
-    read(path, Track::Audio, Sound::default(), &InStep::new(pictures, is_awaiting), sink).await
+pub async fn audio(path: &Path, pictures: &Signal, is_awaiting: &dyn Fn() -> bool, sink: &mut dyn Sink) -> io::Error {
+    read(path, Track::Audio, &mut Sound::default(), Some(&InStep::new(pictures, is_awaiting)), sink).await
 }
 
 /// Reads S16LE of one channel at `rate_hz` for ever, as [`video`]: only live views have a use for it.
-pub async fn pcm(path: &Path, rate_hz: u32, sink: &mut impl Sink) -> io::Error {
-    read(path, Track::Audio, Pcm { assembler: l16::Assembler::new(rate_hz), rate_hz }, &AtOnce, sink).await
+pub async fn pcm(path: &Path, rate_hz: u32, sink: &mut dyn Sink) -> io::Error {
+    read(path, Track::Audio, &mut Pcm { assembler: l16::Assembler::new(rate_hz), rate_hz }, None, sink).await
 }
 
 /// What makes media out of the bytes.
 pub(super) trait Stream {
     fn receive_buffer(&mut self) -> &mut [u8];
-    fn received(&mut self, n: usize, now: Instant, sink: &mut impl Sink, troubles: &mut Troubles);
-    fn paused(&mut self, sink: &mut impl Sink);
+    fn received(&mut self, n: usize, now: Instant, sink: &mut dyn Sink, troubles: &mut Troubles);
+    fn paused(&mut self, sink: &mut dyn Sink);
     fn reset(&mut self);
 }
 
-/// When to look whether something has come.
-trait Pace {
-    /// A descriptor is new.
-    fn begin(&self) {}
-
-    /// What is there, and when it came.
-    async fn read(&self, fd: &Fd<File>, buffer: &mut [u8]) -> io::Result<(usize, Instant)>;
-}
-
-/// As soon as it is there.
-struct AtOnce;
-
-impl Pace for AtOnce {
-    async fn read(&self, fd: &Fd<File>, buffer: &mut [u8]) -> io::Result<(usize, Instant)> {
-        Ok((fd.read_pipe(buffer).await?, now()))
-    }
-}
-
 /// Whenever the thread is awake for a picture.
-struct InStep<'a, F> {
+struct InStep<'a> {
     pictures: &'a Signal,
-    is_awaiting: F,
+    is_awaiting: &'a dyn Fn() -> bool,
     /// No picture has come for [`LOOK`].
     alone: Cell<bool>,
     /// The kernel wakes us for sound.
@@ -81,18 +63,13 @@ struct InStep<'a, F> {
     came: Cell<Instant>,
 }
 
-impl<'a, F> InStep<'a, F> {
-    fn new(pictures: &'a Signal, is_awaiting: F) -> Self {
+impl<'a> InStep<'a> {
+    fn new(pictures: &'a Signal, is_awaiting: &'a dyn Fn() -> bool) -> Self {
         let (looked, came) = (Cell::new(now()), Cell::new(now()));
         InStep { pictures, is_awaiting, alone: Cell::new(true), listening: Cell::new(true), looked, came }
     }
-}
 
-impl<F: Fn() -> bool> Pace for InStep<'_, F> {
-    fn begin(&self) {
-        self.listening.set(true);
-    }
-
+    /// What is there, and when it came.
     async fn read(&self, fd: &Fd<File>, buffer: &mut [u8]) -> io::Result<(usize, Instant)> {
         loop {
             let seen = self.pictures.count();
@@ -130,7 +107,14 @@ enum Read {
     Silence,
 }
 
-async fn read(path: &Path, track: Track, mut stream: impl Stream, pace: &impl Pace, sink: &mut impl Sink) -> io::Error {
+/// Made once for all streams, 2 kB on MIPS each. Without a step it reads as soon as something is there.
+async fn read(
+    path: &Path,
+    track: Track,
+    stream: &mut dyn Stream,
+    step: Option<&InStep<'_>>,
+    sink: &mut dyn Sink,
+) -> io::Error {
     let mut troubles = Troubles::new(track, format!("fifo:{}", path.display()));
     let mut held: Option<Fd<File>> = None;
     loop {
@@ -147,8 +131,11 @@ async fn read(path: &Path, track: Track, mut stream: impl Stream, pace: &impl Pa
         };
         let Some(fd) = &held else { continue };
         if wait_for_writer(fd, path).await {
-            pace.begin();
-            read_until_gone(fd, path, &mut stream, pace, sink, &mut troubles).await;
+            // A descriptor that is new wakes up for all that comes.
+            if let Some(step) = step {
+                step.listening.set(true);
+            }
+            read_until_gone(fd, path, stream, step, sink, &mut troubles).await;
             stream.reset();
         }
         // A writer that opens and closes in a loop must not make this one spin.
@@ -192,9 +179,9 @@ async fn wait_for_writer(fd: &Fd<File>, path: &Path) -> bool {
 async fn read_until_gone(
     fd: &Fd<File>,
     path: &Path,
-    stream: &mut impl Stream,
-    pace: &impl Pace,
-    sink: &mut impl Sink,
+    stream: &mut dyn Stream,
+    step: Option<&InStep<'_>>,
+    sink: &mut dyn Sink,
     troubles: &mut Troubles,
 ) {
     let mut wait = PAUSE;
@@ -202,7 +189,11 @@ async fn read_until_gone(
         let buffer = stream.receive_buffer();
         let outcome = or(
             async {
-                match pace.read(fd, buffer).await {
+                let read = match step {
+                    Some(step) => step.read(fd, buffer).await,
+                    None => fd.read_pipe(buffer).await.map(|n| (n, now())),
+                };
+                match read {
                     Ok((n, came)) if n > 0 => Read::Bytes(n, came),
                     _ => Read::WriterGone,
                 }
@@ -251,7 +242,7 @@ impl Stream for Pictures {
         self.assembler.receive_buffer()
     }
 
-    fn received(&mut self, n: usize, now: Instant, sink: &mut impl Sink, troubles: &mut Troubles) {
+    fn received(&mut self, n: usize, now: Instant, sink: &mut dyn Sink, troubles: &mut Troubles) {
         self.assembler.handle_received(n, now);
         while let Some(unit) = self.assembler.poll_unit() {
             sink.access_unit(unit.annexb, unit.key, unit.arrival);
@@ -270,7 +261,7 @@ impl Stream for Pictures {
         self.told = seen;
     }
 
-    fn paused(&mut self, sink: &mut impl Sink) {
+    fn paused(&mut self, sink: &mut dyn Sink) {
         if let Some(unit) = self.assembler.flush() {
             sink.access_unit(unit.annexb, unit.key, unit.arrival);
         }
@@ -293,7 +284,7 @@ impl Stream for Sound {
         self.assembler.receive_buffer()
     }
 
-    fn received(&mut self, n: usize, now: Instant, sink: &mut impl Sink, troubles: &mut Troubles) {
+    fn received(&mut self, n: usize, now: Instant, sink: &mut dyn Sink, troubles: &mut Troubles) {
         self.assembler.handle_received(n, now);
         while let Some(frame) = self.assembler.poll_frame() {
             sink.aac(frame.raw, frame.rate_hz, frame.channels, frame.arrival);
@@ -304,7 +295,7 @@ impl Stream for Sound {
         }
     }
 
-    fn paused(&mut self, _: &mut impl Sink) {}
+    fn paused(&mut self, _: &mut dyn Sink) {}
 
     fn reset(&mut self) {
         self.assembler.reset();
@@ -321,7 +312,7 @@ impl Stream for Pcm {
         self.assembler.receive_buffer()
     }
 
-    fn received(&mut self, n: usize, now: Instant, sink: &mut impl Sink, _: &mut Troubles) {
+    fn received(&mut self, n: usize, now: Instant, sink: &mut dyn Sink, _: &mut Troubles) {
         self.assembler.handle_received(n, now);
         while let Some(frame) = self.assembler.poll_frame() {
             sink.l16(frame.pcm, self.rate_hz, frame.arrival);
@@ -330,7 +321,7 @@ impl Stream for Pcm {
 
     /// Who rests for so long begins anew: a shell may keep the FIFO open for one recorder after another, and one that
     /// was ended in the middle of a sample must not make noise of all that follows.
-    fn paused(&mut self, _: &mut impl Sink) {
+    fn paused(&mut self, _: &mut dyn Sink) {
         self.assembler.reset();
     }
 
@@ -483,7 +474,7 @@ mod tests {
         let mut sink = recorder.clone();
         let writer_path = path.clone();
         let (pictures, awaiting) = (Signal::default(), || false);
-        let source = async { audio(&path, &pictures, awaiting, &mut sink).await };
+        let source = async { audio(&path, &pictures, &awaiting, &mut sink).await };
         run(source, move || {
             pause(50);
             // Nobody has written into the first one yet.
@@ -505,7 +496,7 @@ mod tests {
         let (pictures, awaited) = (Signal::default(), Cell::new(false));
         let mut writer = None;
         let heard = || recorder.borrow().frames.len();
-        let source = async { panic!("{}", audio(&path, &pictures, || awaited.get(), &mut sink).await) };
+        let source = async { panic!("{}", audio(&path, &pictures, &|| awaited.get(), &mut sink).await) };
         let after = async |ms: u64| sleep_until(now() + Duration::from_millis(ms)).await;
         Executor::default().block_on(or(source, async {
             after(20).await;

@@ -39,7 +39,7 @@ pub async fn play(
     audio: Option<(&Path, Format)>,
     fps: u32,
     access_unit_bytes: usize,
-    sink: &mut impl Sink,
+    sink: &mut dyn Sink,
 ) -> io::Error {
     let open = |path: &Path| {
         File::open(path).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
@@ -62,7 +62,7 @@ pub(super) async fn replay(
     fps: u32,
     access_unit_bytes: usize,
     name: &str,
-    sink: &mut impl Sink,
+    sink: &mut dyn Sink,
 ) -> io::Error {
     let mut pictures = Pictures { stream: video, assembler: annexb::Assembler::new(access_unit_bytes) };
     let mut sound = audio.map(|(stream, format)| Sound { stream, cutter: Cutter::new(format), ended: false });
@@ -112,7 +112,7 @@ struct Pictures<S> {
 
 impl<S: Read + Seek> Pictures<S> {
     /// Hands over the next picture; `false` at the end.
-    fn show_one(&mut self, at: Instant, sink: &mut impl Sink) -> io::Result<bool> {
+    fn show_one(&mut self, at: Instant, sink: &mut dyn Sink) -> io::Result<bool> {
         loop {
             // Two steps, because a unit borrows the assembler.
             if let Some(unit) = self.assembler.poll_unit() {
@@ -163,7 +163,7 @@ impl Cutter {
     }
 
     /// Hands over the next frame that is whole; how long it lasts.
-    fn hand_over(&mut self, at: Instant, sink: &mut impl Sink) -> Option<Duration> {
+    fn hand_over(&mut self, at: Instant, sink: &mut dyn Sink) -> Option<Duration> {
         let (samples, rate_hz) = match self {
             Cutter::Adts(assembler) => {
                 let frame = assembler.poll_frame()?;
@@ -195,7 +195,7 @@ struct Sound<S> {
 
 impl<S: Read + Seek> Sound<S> {
     /// Hands over the next frame; how long it lasts, nothing at the end.
-    fn play_one(&mut self, at: Instant, sink: &mut impl Sink) -> io::Result<Duration> {
+    fn play_one(&mut self, at: Instant, sink: &mut dyn Sink) -> io::Result<Duration> {
         loop {
             if let Some(duration) = self.cutter.hand_over(at, sink) {
                 return Ok(duration);

@@ -43,29 +43,6 @@ pub trait Sink {
     fn trouble(&mut self, track: Track, trouble: Trouble);
 }
 
-/// The adapters are made once, for a sink that is called through a pointer: each has 2 to 10 kB on MIPS.
-impl Sink for &mut (dyn Sink + '_) {
-    fn access_unit(&mut self, annexb: AnnexB<'_>, key: bool, arrival: Instant) {
-        (**self).access_unit(annexb, key, arrival);
-    }
-
-    fn aac(&mut self, raw_frame: &[u8], rate_hz: u32, channels: u8, arrival: Instant) {
-        (**self).aac(raw_frame, rate_hz, channels, arrival);
-    }
-
-    fn l16(&mut self, pcm: &[i16], rate_hz: u32, arrival: Instant) {
-        (**self).l16(pcm, rate_hz, arrival);
-    }
-
-    fn opus(&mut self, packet: &[u8], arrival: Instant) {
-        (**self).opus(packet, arrival);
-    }
-
-    fn trouble(&mut self, track: Track, trouble: Trouble) {
-        (**self).trouble(track, trouble);
-    }
-}
-
 /// Which stream is meant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Track {
@@ -130,7 +107,7 @@ impl Troubles {
         Troubles { track, name, told: 0 }
     }
 
-    fn report(&mut self, trouble: Trouble, sink: &mut impl Sink) {
+    fn report(&mut self, trouble: Trouble, sink: &mut dyn Sink) {
         sink.trouble(self.track, trouble);
         let bit = 1 << trouble as u8;
         if self.told & bit == 0 {

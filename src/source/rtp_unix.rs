@@ -28,7 +28,7 @@ const BURST: u32 = 16;
 
 /// Receives for ever. Ends when the socket cannot be bound. Where it is bound is noted in `places`, for the end of the
 /// program, which nothing that waits here sees.
-pub async fn play(path: &Path, access_unit_bytes: usize, places: &Places, sink: &mut impl Sink) -> Error {
+pub async fn play(path: &Path, access_unit_bytes: usize, places: &Places, sink: &mut dyn Sink) -> Error {
     let mut stream = Stream {
         pictures: Pictures::new(access_unit_bytes),
         payload_type: None,
@@ -86,7 +86,7 @@ struct Stream {
 
 impl Stream {
     /// One datagram.
-    fn take(&mut self, bytes: &[u8], arrival: Instant, sink: &mut impl Sink) {
+    fn take(&mut self, bytes: &[u8], arrival: Instant, sink: &mut dyn Sink) {
         if bytes.len() > PACKET_BYTES {
             return self.troubles.report(Trouble::Oversized, sink);
         }
@@ -114,7 +114,7 @@ impl Stream {
         self.hand_over(sink);
     }
 
-    fn hand_over(&mut self, sink: &mut impl Sink) {
+    fn hand_over(&mut self, sink: &mut dyn Sink) {
         if self.pictures.take() {
             let picture = self.pictures.current();
             sink.access_unit(picture.annexb, picture.key, picture.arrival);

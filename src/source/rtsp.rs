@@ -52,7 +52,7 @@ impl From<io::Error> for End {
 }
 
 /// Plays the stream for ever: connects again whenever the connection is over. Ends only with an address that is none.
-pub async fn play(url: &Url, wants_sound: bool, access_unit_bytes: usize, sink: &mut impl Sink) -> io::Error {
+pub async fn play(url: &Url, wants_sound: bool, access_unit_bytes: usize, sink: &mut dyn Sink) -> io::Error {
     let Some(server) = url.server() else { return io::ErrorKind::InvalidInput.into() };
     let mut client = Client::new(&address(server), server.login, wants_sound, access_unit_bytes, random());
     let mut request = vec![0; REQUEST_BYTES].into_boxed_slice();
@@ -151,7 +151,7 @@ struct Player {
 }
 
 impl Player {
-    fn hand_over(&mut self, client: &mut Client, sink: &mut impl Sink) {
+    fn hand_over(&mut self, client: &mut Client, sink: &mut dyn Sink) {
         while let Some(event) = client.poll_event() {
             match event {
                 Event::Picture { annexb, key, arrival } => {

@@ -30,7 +30,7 @@ const STALL: Duration = Duration::from_secs(2);
 
 /// Reads a FIFO of the firmware's `h264grabber`, as [`fifo::video`]. Ends when the camera says that the stream is
 /// H.265: that is beyond the reach of the grabber.
-pub async fn video(path: &Path, access_unit_bytes: usize, sink: &mut impl Sink) -> Error {
+pub async fn video(path: &Path, access_unit_bytes: usize, sink: &mut dyn Sink) -> Error {
     match codec(path) {
         Ok(()) => fifo::video(path, access_unit_bytes, sink).await,
         Err(error) => error,
@@ -79,7 +79,7 @@ pub async fn play(
     picture: Kind,
     with_sound: bool,
     access_unit_bytes: usize,
-    sink: &mut impl Sink,
+    sink: &mut dyn Sink,
 ) -> Error {
     let path = root.join("dev/shm/fshare_frame_buf");
     let mut pictures = Taking::new(Track::Video, layout, Pictures::new(access_unit_bytes));
@@ -144,7 +144,7 @@ impl<S: Stream> Taking<S> {
     }
 
     /// Takes a frame. `false` when it was written over meanwhile.
-    fn take(&mut self, buffer: &Buffer, place: &Place, sink: &mut impl Sink) -> bool {
+    fn take(&mut self, buffer: &Buffer, place: &Place, sink: &mut dyn Sink) -> bool {
         let frame = &place.frame;
         if frame.is_h265 {
             self.troubles.report(Trouble::H265, sink);

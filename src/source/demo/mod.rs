@@ -11,7 +11,7 @@ pub const FPS: u32 = 15;
 
 /// Plays the clip again and again, in real time. Ends only with an error.
 #[cfg(feature = "demo")]
-pub async fn play(access_unit_bytes: usize, sink: &mut impl Sink) -> io::Error {
+pub async fn play(access_unit_bytes: usize, sink: &mut dyn Sink) -> io::Error {
     use super::file::{Format, replay};
     use std::io::Cursor;
     let video = Cursor::new(&include_bytes!("video.h264")[..]);
@@ -21,7 +21,7 @@ pub async fn play(access_unit_bytes: usize, sink: &mut impl Sink) -> io::Error {
 
 /// Says that there is no clip.
 #[cfg(not(feature = "demo"))]
-pub async fn play(_: usize, _: &mut impl Sink) -> io::Error {
+pub async fn play(_: usize, _: &mut dyn Sink) -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, "this build has no built-in clip; name a video.source")
 }
 

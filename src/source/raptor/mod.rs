@@ -62,7 +62,7 @@ pub async fn play(
     stream: RaptorStream,
     with_sound: bool,
     access_unit_bytes: usize,
-    sink: &mut impl Sink,
+    sink: &mut dyn Sink,
 ) -> Error {
     let name = name(stream);
     // Perhaps we were killed in the middle of a picture.
@@ -114,7 +114,7 @@ impl Pictures {
     }
 
     /// Takes what is there. `false` when the ring is another one now.
-    async fn take_all(&mut self, ring: &mut Ring, sink: &mut impl Sink) -> bool {
+    async fn take_all(&mut self, ring: &mut Ring, sink: &mut dyn Sink) -> bool {
         loop {
             let found = match ring.poll() {
                 Found::Frame(slot) if !self.is_h264(ring.header().codec, sink) => {
@@ -159,7 +159,7 @@ impl Pictures {
         }
     }
 
-    fn is_h264(&mut self, codec: Codec, sink: &mut impl Sink) -> bool {
+    fn is_h264(&mut self, codec: Codec, sink: &mut dyn Sink) -> bool {
         if codec == Codec::H264 {
             self.told_codec = None;
             return true;
@@ -175,7 +175,7 @@ impl Pictures {
         false
     }
 
-    fn taken(&mut self, slot: &Slot, sink: &mut impl Sink) {
+    fn taken(&mut self, slot: &Slot, sink: &mut dyn Sink) {
         let picture = self.buffer.get(..slot.length as usize).unwrap_or_default();
         // Encoders pad.
         let end = picture.iter().rposition(|&b| b != 0).map_or(0, |last| last + 1);
@@ -197,7 +197,7 @@ impl Pictures {
         ring: &Ring,
         root: &Path,
         mut sound: Option<&mut Sound>,
-        sink: &mut impl Sink,
+        sink: &mut dyn Sink,
     ) -> bool {
         let mut stalled_at = now() + STALL;
         loop {

@@ -50,7 +50,7 @@ impl Sound {
         }
     }
 
-    fn open(&mut self, root: &Path, now: Instant, sink: &mut impl Sink) {
+    fn open(&mut self, root: &Path, now: Instant, sink: &mut dyn Sink) {
         self.look_at = now + RETRY;
         match Ring::open(root, "audio") {
             Ok(ring) => {
@@ -69,7 +69,7 @@ impl Sound {
     }
 
     /// Takes what is there; it is small, and never more than the ring holds.
-    pub fn take_all(&mut self, root: &Path, now: Instant, sink: &mut impl Sink) {
+    pub fn take_all(&mut self, root: &Path, now: Instant, sink: &mut dyn Sink) {
         if now >= self.look_at {
             if self.ring.as_ref().is_some_and(Ring::is_replaced) {
                 self.ring = None;
@@ -124,7 +124,7 @@ impl Sound {
         }
     }
 
-    fn unusable(&mut self, codec: Codec, profile: u8, sink: &mut impl Sink) {
+    fn unusable(&mut self, codec: Codec, profile: u8, sink: &mut dyn Sink) {
         let what = (codec, profile);
         if self.told.replace(what) == Some(what) {
             return;

@@ -105,7 +105,7 @@ impl Capture {
 
 /// Reads H.264 for ever: opens the device again whenever its stream is over. Asks it for a key frame when one is
 /// `wanted`.
-pub async fn play(path: &Path, fps: u32, access_unit_bytes: usize, wanted: &Signal, sink: &mut impl Sink) -> Error {
+pub async fn play(path: &Path, fps: u32, access_unit_bytes: usize, wanted: &Signal, sink: &mut dyn Sink) -> Error {
     let name = format!("v4l2:{}", path.display());
     let mut player = Player::new(&name, access_unit_bytes);
     let mut failures = Repeats::default();
@@ -165,7 +165,7 @@ impl Player {
         self.has_seen = false;
     }
 
-    async fn play(&mut self, capture: &mut Capture, wanted: &Signal, sink: &mut impl Sink) -> Error {
+    async fn play(&mut self, capture: &mut Capture, wanted: &Signal, sink: &mut dyn Sink) -> Error {
         // Of the last buffer: viewers without pictures ask for key frames again and again.
         let mut latest = now();
         loop {
@@ -196,7 +196,7 @@ impl Player {
     }
 
     /// What is in the buffer of the pictures belongs to them, or is lost.
-    fn taken(&mut self, device: &dyn Device, taken: &Taken, now: Instant, sink: &mut impl Sink) {
+    fn taken(&mut self, device: &dyn Device, taken: &Taken, now: Instant, sink: &mut dyn Sink) {
         let lost = if taken.broken {
             Some(Trouble::Torn)
         } else if !taken.fits {
