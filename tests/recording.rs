@@ -12,8 +12,12 @@ mod playable;
 mod program;
 
 use hub::Heard;
-use program::{Client, Folder, Program, eventually};
+use program::{CODE, Client, Folder, Program, eventually};
 use serde_json::{Value as Json, json};
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
 
 /// The database without what differs from camera to camera: the values.
@@ -162,6 +166,38 @@ fn one_hub_records_and_the_camera_is_free_when_it_leaves() {
     let (status, body) = other.ask(&open);
     assert_eq!((status, body.int("status")), (6, 1), "not allowed");
     program.stop();
+}
+
+/// Both ends of a terminal.
+fn terminal() -> (File, File) {
+    // SAFETY: no pointers; whoever gets the descriptor owns it.
+    let ours = unsafe { File::from_raw_fd(libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY)) };
+    let mut name = [0; 64];
+    // SAFETY: the descriptor is open, and the name has as much room as is said.
+    unsafe {
+        assert_eq!(libc::unlockpt(ours.as_raw_fd()), 0);
+        assert_eq!(libc::ptsname_r(ours.as_raw_fd(), name.as_mut_ptr(), name.len()), 0);
+    }
+    let name: Vec<u8> = name.iter().take_while(|c| **c != 0).map(|c| *c as u8).collect();
+    let path = String::from_utf8(name).expect("a path");
+    (ours, File::options().read(true).write(true).custom_flags(libc::O_NOCTTY).open(path).expect("a terminal"))
+}
+
+#[test]
+fn the_code_is_shown_to_a_person_and_not_to_a_log() {
+    let folder = Folder::new("code");
+    let config = folder.config(json!({"video": {"source": "demo"}}));
+    let program = Program::run(&folder, &config);
+    program.wait_said("`hksvd qr` shows the code to pair with");
+    assert!(program.said(CODE).is_empty() && program.said("█").is_empty());
+    program.stop();
+    let (ours, theirs) = terminal();
+    let mut daemon = program::hksvd(["run", "--config"]).arg(&config).stderr(theirs).spawn().expect("it starts");
+    let lines: Vec<_> =
+        BufReader::new(ours).lines().map_while(Result::ok).take_while(|l| !l.contains("code")).collect();
+    daemon.kill().expect("killed");
+    daemon.wait().expect("a child");
+    assert!(lines.iter().filter(|line| line.contains("█")).count() > 10, "{lines:?}");
 }
 
 #[test]

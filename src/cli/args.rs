@@ -68,7 +68,7 @@ pub static VERBS: &[Verb] = &[
         count: (0, 0),
         options: &["config", "supervise"],
         summary: "serve in the foreground; also when no verb is given",
-        more: "Ends on SIGTERM. The log goes to stderr; it shows the QR code while nobody has paired.\n\
+        more: "Ends on SIGTERM. The log goes to stderr. A terminal shows the QR code, too, while nobody has paired.\n\
                With --supervise a small parent process waits beside the daemon, for an init that does not:\n\
                after a crash (a signal, exit code 1) it starts it again, 1 s later at first, 60 s at most.",
     },

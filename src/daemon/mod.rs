@@ -45,7 +45,7 @@ use feed::Feed;
 use memory::VIDEO_KBPS;
 use shared::{Shared, Stop};
 use std::cell::{Cell, RefCell};
-use std::io::{Read, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -543,13 +543,17 @@ async fn watch_motion(shared: Rc<Shared>) {
     }
 }
 
-/// Says how to reach the camera; while nobody is paired, with the QR code.
+/// Says how to reach the camera; while nobody is paired and a person looks on, with the QR code. It is a secret: the log
+/// of a camera is often sent elsewhere.
 fn welcome(shared: &Shared, port: u16, demo: bool) {
     let accessory = shared.accessory.borrow();
     let name = shared.config.name.as_str();
     log::info!("\"{name}\" serves HomeKit on port {port}, {} pairings", accessory.pairings.len());
     if accessory.is_paired() {
         return;
+    }
+    if !demo && !std::io::stderr().is_terminal() {
+        return log::info!("`hksvd qr` shows the code to pair with");
     }
     let payload = advertise::setup_payload(&accessory);
     let code = accessory.identity.setup_code.as_str();
