@@ -49,14 +49,19 @@ def is_key(unit):
     return any(nal and nal[0] & 31 == 5 for nal in unit.split(b"\0\0\1"))
 
 
-def raw_aac(stream):
-    """AAC frames without their ADTS headers."""
+def adts(stream):
+    """AAC frames with their ADTS headers."""
     frames, at = [], 0
     while at + 7 <= len(stream):
         size = (stream[at + 3] & 3) << 11 | stream[at + 4] << 3 | stream[at + 5] >> 5
-        frames.append(stream[at + (7 if stream[at + 1] & 1 else 9) : at + size])
+        frames.append(stream[at : at + size])
         at += size
     return frames
+
+
+def raw_aac(stream):
+    """AAC frames alone."""
+    return [frame[7 if frame[1] & 1 else 9 :] for frame in adts(stream)]
 
 
 class Ring:
