@@ -25,7 +25,7 @@ use hksvd::source::raptor::{self, SpeakerRing};
 use hksvd::source::{Sink, Track, Trouble};
 use hksvd::time::Instant;
 use hksvd::wire::h264::AnnexB;
-use hksvd::wire::{opus, rtp};
+use hksvd::wire::opus;
 use program::{Client, Folder, PATIENCE, Program, within};
 use raptor_stand_in::{AUDIO, LARGE, SMALL, StandIn};
 use serde_json::{Value as Json, json};
@@ -149,17 +149,18 @@ fn frames_come_through_whole_or_not_at_all() {
             until("sound", || judge.borrow().sound > 10).await;
             assert!(stand_in.count("key frame requested") >= 1);
 
-            // Slots that are written over while they are announced.
-            let asked = stand_in.count("key frame requested");
-            stand_in.order("torn");
-            until("the loss is seen", || judge.borrow().count(Trouble::Overrun) == 1).await;
-            more(judge, 5).await;
-            assert_eq!(stand_in.count("key frame requested"), asked + 1);
-            if kind != "embedded" {
-                stand_in.order("stale");
-                until("the loss is seen", || judge.borrow().count(Trouble::Overrun) == 2).await;
+            // Slots that are written over while they are announced. A busy machine loses some of its own.
+            for order in ["torn", "stale"] {
+                if (kind, order) == ("embedded", "stale") {
+                    continue;
+                }
+                let (asked, losses) = (stand_in.count("key frame requested"), judge.borrow().count(Trouble::Overrun));
+                stand_in.order(order);
+                until("the loss is seen", || judge.borrow().count(Trouble::Overrun) > losses).await;
                 more(judge, 5).await;
-                assert_eq!(stand_in.count("key frame requested"), asked + 2);
+                let losses = judge.borrow().count(Trouble::Overrun) - losses;
+                let asked = stand_in.count("key frame requested") - asked;
+                assert!((1..=losses).contains(&asked), "{losses} losses, {asked} requests");
             }
 
             // A writer that never rests laps every reader.
@@ -216,11 +217,12 @@ fn rings_are_made_anew_in_place_and_elsewhere() {
         more(judge, 10).await;
         // A rest is none of these.
         stand_in.order("pause");
+        let losses = judge.borrow().count(Trouble::Overrun);
         until("it is silent", || judge.borrow().count(Trouble::Stalled) >= 1).await;
+        assert_eq!(judge.borrow().count(Trouble::Overrun), losses);
         stand_in.order("go");
         more(judge, 10).await;
         assert_eq!(judge.borrow().count(Trouble::WriterGone), 6);
-        assert_eq!(judge.borrow().count(Trouble::Overrun), 0);
         // Recordings cannot have H.265; it is said, and over when it is.
         stand_in.order("main embedded 32 1000000 large 1");
         until("it is told", || judge.borrow().count(Trouble::Garbage) == 1).await;
@@ -277,8 +279,9 @@ fn viewers_get_the_opus_packets_of_the_ring() {
     for (packet_ms, frames) in [(20, 1), (60, 3)] {
         let mut viewer = Viewer::set_up(&mut client, 0).expect("it is free");
         viewer.start(&mut client, Wish { rate_code: 1, packet_ms, ..AT_HOME });
-        let mut next: Option<(rtp::Header, usize)> = None;
-        for _ in 0..20 {
+        // When the other process is held up, time passes without sound: then it is tried again.
+        let (mut next, mut in_step, mut packets) = (None, 0, 0);
+        while in_step < 20 {
             let (header, payload) = viewer.audio.packet();
             let packet = opus::Packet::parse(&payload).expect("Opus");
             assert_eq!((packet.toc.kind(), packet.frames.len()), (0x08, frames), "{packet_ms} ms");
@@ -286,16 +289,19 @@ fn viewers_get_the_opus_packets_of_the_ring() {
             for (n, frame) in packet.frames.iter().enumerate() {
                 assert_eq!(published[(number + n) % 250][1..], **frame, "one after the other");
             }
-            if let Some((expected, follows)) = next {
-                assert_eq!((header.sequence, header.timestamp), (expected.sequence, expected.timestamp));
-                assert_eq!(number, follows);
+            let (sequence, timestamp) = (header.sequence, header.timestamp);
+            if let Some((follows, due, expected)) = next {
+                assert_eq!(sequence, follows);
+                in_step = if (timestamp, number) == (due, expected) { in_step + 1 } else { 0 };
             }
-            let (sequence, samples) = (header.sequence.wrapping_add(1), 16 * u32::from(packet_ms));
-            let timestamp = header.timestamp.wrapping_add(samples);
-            next = Some((rtp::Header { sequence, timestamp, ..header }, (number + frames) % 250));
+            packets += 1;
+            assert!(packets < 500, "the packets do not follow each other");
+            let due = timestamp.wrapping_add(16 * u32::from(packet_ms));
+            next = Some((sequence.wrapping_add(1), due, (number + frames) % 250));
         }
         viewer.command(&mut client, 0);
-        viewer.video.wait_bye();
+        // Nobody has read the pictures: their socket may be full.
+        viewer.audio.wait_bye();
         program.wait_status("nobody watches", |status| status["live_sessions"] == 0);
     }
     // The other codecs come and go while it runs.
@@ -465,11 +471,11 @@ fn a_hub_records_from_rings() {
     stream.close(1);
     program.wait_status("the recording ends", |s| s["recording"]["active"] == false);
 
-    // Losses show as such, and the recording afterwards is whole.
+    // Losses show as such, and the recording afterwards is whole. A busy machine loses pictures by itself.
     let resyncs = |status: &Json| status["resyncs"].as_u64().expect("a number");
-    assert_eq!(resyncs(&program.status()), 0);
+    let before = resyncs(&program.status());
     stand_in.order("stale");
-    program.wait_status("counted", |s| resyncs(s) > 0);
+    program.wait_status("counted", |s| resyncs(s) > before);
     program.wait_said("pictures were lost");
     // The streamer starts again with another size.
     stand_in.order("main embedded 16 500000 small 0");

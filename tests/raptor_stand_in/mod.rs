@@ -148,8 +148,8 @@ impl Drop for Memory {
     }
 }
 
-/// The encoder's memory: 4 buffers.
-const BUFFERS: usize = 4;
+/// The encoder's memory: as many buffers as the header of a ring can have.
+const BUFFERS: usize = 8;
 const STRIDE: usize = 200_000;
 /// Where they begin in the device.
 const DEVICE_OFFSET: usize = 8192;
@@ -304,6 +304,12 @@ impl Ring {
 
 const PICTURE: Duration = Duration::from_millis(33);
 
+/// When the next is due. What was not published in time never is, as with a camera: several at once would lap a reader
+/// that is no slower than the other process.
+fn next(due: Instant, step: Duration) -> Instant {
+    (due + step).max(Instant::now())
+}
+
 /// What the ring `audio` has in this codec, and how long each slot lasts.
 pub fn sound(codec: u32) -> (Vec<Vec<u8>>, Duration) {
     let frames = match codec {
@@ -386,7 +392,7 @@ fn act(root: &Path, orders: &Receiver<String>) {
             Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => {
                 if picture_at <= Instant::now() {
-                    picture_at += PICTURE;
+                    picture_at = next(picture_at, PICTURE);
                     for video in [&mut main, &mut sub] {
                         if let Some(video) = video.as_mut().filter(|_| !paused) {
                             video.publish(How::Well);
@@ -404,7 +410,7 @@ fn act(root: &Path, orders: &Receiver<String>) {
                     }
                 }
                 if sound_at <= Instant::now() {
-                    sound_at += sound_step;
+                    sound_at = next(sound_at, sound_step);
                     if let Some(audio) = audio.as_mut().filter(|_| !paused) {
                         audio.publish(How::Well);
                     }
