@@ -300,7 +300,7 @@ fn viewers_get_the_opus_packets_of_the_ring() {
             next = Some((sequence.wrapping_add(1), due, (number + frames) % 250));
         }
         viewer.command(&mut client, 0);
-        // Nobody has read the pictures: their socket may be full.
+        // Nobody has read the pictures, and their socket may be full.
         viewer.audio.wait_bye();
         program.wait_status("nobody watches", |status| status["live_sessions"] == 0);
     }
@@ -336,6 +336,8 @@ fn the_encoder_is_set_as_hub_and_viewers_want_and_back() {
     told(&stand_in, "set-bitrate 1 299000");
     viewer.reconfigure(&mut client, Wish { width: 640, height: 360, kbps: 450, ..AT_HOME });
     told(&stand_in, "set-bitrate 1 400000");
+    // Nobody has read the pictures: where the socket is full the last word would be lost.
+    while viewer.video.hear_within(Duration::from_millis(1)).is_some() {}
     viewer.command(&mut client, 0);
     viewer.video.wait_bye();
     told(&stand_in, "set-bitrate 1 3000000");
