@@ -139,6 +139,12 @@ fn a_hub_records_from_the_frame_buffer() {
     let folder = Folder::new("yi");
     let stand_in = StandIn::start("hub", "28 368 1500000 nals 33");
     let config = folder.config(json!({"video": {"source": "yi:y21ga", "fps": 30}, "motion": {"mode": "api"}}));
+    let check = &mut program::hksvd(["check", "--config"]);
+    let (_, out, _) = program::finish(check.arg(&config).env("HKSVD_ROOT", &stand_in.root));
+    assert!(
+        out.contains("\nok       video: H.264 Main, 1280x720, ") && out.contains("\nok       audio: AAC-LC, 16000"),
+        "{out}"
+    );
     let program = Program::run_on(&stand_in.root, &folder, &config);
     program.wait_status("the sound", |s| s["source"]["audio"] == "AAC-LC 16000 Hz");
     let (_, mut client) = Client::pair(program.port());

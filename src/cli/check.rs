@@ -314,7 +314,7 @@ fn fifo(key: &str, path: &Path) -> Finding {
 }
 
 fn yi(key: &str) -> Finding {
-    file(key, Path::new("/dev/shm/fshare_frame_buf"))
+    file(key, &daemon::root().join(find::FRAME_BUFFER))
 }
 
 fn file(key: &str, path: &Path) -> Finding {

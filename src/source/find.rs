@@ -64,7 +64,7 @@ const LIMIT: Duration = Duration::from_secs(1);
 const FIFOS: [&str; 2] = ["tmp/h264_high_fifo", "tmp/h264_low_fifo"];
 
 /// What cameras of Yi with Allwinner's processors have instead. Its layout goes by the model.
-const FRAME_BUFFER: &str = "dev/shm/fshare_frame_buf";
+pub const FRAME_BUFFER: &str = "dev/shm/fshare_frame_buf";
 
 /// The V4L2 devices that offer H.264.
 fn v4l2_nodes(root: &Path) -> Vec<PathBuf> {

@@ -81,7 +81,7 @@ pub async fn play(
     access_unit_bytes: usize,
     sink: &mut dyn Sink,
 ) -> Error {
-    let path = root.join("dev/shm/fshare_frame_buf");
+    let path = root.join(find::FRAME_BUFFER);
     let mut pictures = Taking::new(Track::Video, layout, Pictures::new(access_unit_bytes));
     let mut sound = with_sound.then(|| Taking::new(Track::Audio, layout, Sound::default()));
     loop {
