@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""The life of a camera that scripts/emulate has just booted: announced, paired, rung, recorded; crashed, full, without power, upgraded, stopped.
+"""The life of a camera that scripts/emulate has just booted.
 
+It is announced, paired, rung and recorded; crashed, full, without power, upgraded; its keys and pins move; it stops.
 The commands in the guest and to its machine are those of scripts/emulate. Of the network only packets that left the
 guest count (`net.pcap`), whose times are those of its machine.
 """
 
 import asyncio
+import json
 import pathlib
 import random
 import re
@@ -24,6 +26,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 SERVICE = (b"_hap", b"_tcp", b"local")
 PTR = 12
 HALF_A_YEAR_S = 182 * 24 * 3600
+# An event is told at once; an emulated camera on a busy machine takes its time.
+EVENT_S = 15
 
 
 class Camera:
@@ -55,6 +59,16 @@ class Camera:
         """A command to the machine."""
         await asyncio.get_running_loop().run_in_executor(None, self.emulate, "--monitor", self.name, line)
 
+    async def pin(self, line, level):
+        """What is at a line of its GPIO chip."""
+        await asyncio.get_running_loop().run_in_executor(None, self.emulate, "--pin", self.name, str(line), str(level))
+
+    async def configure(self, members):
+        """Changes its configuration (what is None is left out) and starts the daemon again."""
+        config = json.loads(await self.run_soon("cat /etc/hksvd.json")) | members
+        config = {key: value for key, value in config.items() if value is not None}
+        await self.run_soon(f"cat >/etc/hksvd.json <<'JSON'\n{json.dumps(config)}\nJSON\n/etc/init.d/S98hksvd restart")
+
     def serial(self):
         """Lines of the serial log as (seconds since power-on, text)."""
         lines = (self.folder / "serial.log").read_text().rstrip("\n").split("\n")
@@ -69,6 +83,17 @@ class Camera:
                     return at, found
             await asyncio.sleep(0.2)
         raise steps.Failed(f"{pattern!r} is not on the serial line within {within:.0f} s")
+
+    async def until(self, line, within):
+        """Waits until a command in the guest succeeds."""
+        end = time.monotonic() + within
+        while True:
+            try:
+                return await self.run_soon(line)
+            except RuntimeError as error:
+                if time.monotonic() > end:
+                    raise steps.Failed(f"not within {within:.0f} s: {error}") from error
+            await asyncio.sleep(0.2)
 
     def last(self):
         """Time of the last line so far."""
@@ -153,7 +178,7 @@ async def back(session, options):
             await asyncio.sleep(0.5)
 
 
-async def rings(camera, session, key, within=3.0):
+async def rings(camera, session, key, within=EVENT_S):
     """Presses a key of the machine; seconds until the controller is told."""
     press = session.iid("121", "73")
     require(await session.put({"iid": press, "ev": True}) == [], "subscribed to the button")
@@ -260,19 +285,122 @@ async def upgrade(step, camera, session, options):
     return again
 
 
-async def power_key(step, camera, session, options):
-    """The board's own key, which hangs on a line of its GPIO chip, and another line of that chip as a switch."""
-    await camera.run_soon(
-        "sed -i 's|KEY_1\" }|KEY_POWER\" }, \"privacy\": { \"switch\": \"gpiochip:/dev/gpiochip0:5\" }|' /etc/hksvd.json"
+async def told_of(session, iid, wanted, text, within=EVENT_S):
+    """Waits until the controller is told this; seconds."""
+    began = time.monotonic()
+    require(await session.event(iid, within) == wanted, f"{text}: the controller is told {wanted}")
+    return time.monotonic() - began
+
+
+async def all_presses(step, camera, session, options):
+    """Keys of an input device, held and pressed twice, and a lamp of the kernel's."""
+    lamp = await camera.run_soon("ls /sys/class/leds | grep capslock")
+    await camera.configure(
+        {"doorbell": {"button": "evdev:auto:KEY_1", "presses": "all"}, "led": {"status": f"led:{lamp}"}}
     )
-    await camera.run_soon("/etc/init.d/S98hksvd restart")
-    await camera.serves()
     again = await back(session, options)
+    press = again.iid("121", "73")
+    require(await again.put({"iid": press, "ev": True}) == [], "subscribed to the button")
+    again.forget_events()
+    await camera.machine("sendkey 1 60")
+    await told_of(again, press, 0, "a short press")
+    await camera.machine("sendkey 1 2000")
+    await told_of(again, press, 2, "a long press")
+    # The machine sends them one behind the other, but a busy one may be late with the second.
+    for _ in range(5):
+        await camera.machine("sendkey 1 60\nsendkey 1 60")
+        if (seen := await again.event(press, EVENT_S)) != 0:
+            break
+        await again.told(2)
+    step.equal(seen, 1, "a key of the kernel's input device: a short, a long and a double press are told apart")
+    lit = f"cat /sys/class/leds/{lamp}/brightness; grep -o '^.none.' /sys/class/leds/{lamp}/trigger"
+    step.equal(await camera.run_soon(lit), "1\n[none]", f"the lamp {lamp} is lit, and taken from the kernel")
+    await again.write("21A", "21D", False, timed=True)
+    await camera.until(f"grep -x 0 /sys/class/leds/{lamp}/brightness", 10)
+    await again.write("21A", "21D", True, timed=True)
+    await camera.until(f"grep -x 1 /sys/class/leds/{lamp}/brightness", 10)
+    step.ok("and Home turns it off and on")
+    await session.close()
+    return again
+
+
+async def switched(camera, session, line):
+    """Moves a contact that is on at low level, and back; the controller is told of both."""
+    off = session.iid("21A", "227")
+    require(await session.put({"iid": off, "ev": True}) == [], "subscribed to the switch")
+    # It counts as off until its switch is read for the first time.
+    end = time.monotonic() + EVENT_S
+    while await session.value("21A", "227") != 0:
+        require(time.monotonic() < end, "it is on at first")
+        await asyncio.sleep(0.2)
+    for level, value in ((0, 1), (1, 0)):
+        session.forget_events()
+        await camera.pin(line, level)
+        await told_of(session, off, value, f"line {line} at {level}")
+
+
+async def interrupts(camera):
+    """How often a line of the GPIO chip has changed, by line: (count, who listens)."""
+    lines = (await camera.run_soon("grep pl061 /proc/interrupts")).splitlines()
+    fields = [line.split() for line in lines]
+    return {int(f[3]): (int(f[1]), f[5]) for f in fields}
+
+
+async def pins(step, camera, session, options):
+    """The board's own GPIO chip, whose lines are moved from outside of the machine."""
+    chip, base = "gpiochip:/dev/gpiochip0", int(await camera.run_soon("cat /sys/class/gpio/gpiochip*/base"))
+    button, switch, bell = 6, 5, 7
+    await camera.pin(button, 0)
+    await camera.pin(switch, 1)
+
+    # The power key hangs on this chip, and its driver makes an input device of it.
+    await camera.configure({
+        "doorbell": {"button": "evdev:auto:KEY_POWER"}, "privacy": {"switch": f"{chip}:{switch}:low"},
+        "chime": {"output": f"sysfs:{base + bell}", "pulse_ms": 5000},
+    })  # fmt: skip
+    again = await back(session, options)
+    level = f"/sys/class/gpio/gpio{base + bell}/value"
+    await camera.until(f"grep -x 0 {level}", 10)
     took = await rings(camera, again, "system_powerdown")
-    step.ok(f"the power key of the board, a GPIO of its chip: told of it after {took * 1000:.0f} ms")
-    lines = await camera.run_soon(f"ls -l /proc/{await camera.daemon()}/fd")
-    step.check("gpio" in lines, "a line of the GPIO chip is open", lines)
-    step.equal(await again.value("21A", "227"), 0, "and reads as off")
+    await camera.until(f"grep -x 1 {level}", 4)
+    step.ok(f"the power key, a GPIO of the board: told of it after {took * 1000:.0f} ms; the chime's pin is high")
+    await switched(camera, again, switch)
+    files = await camera.run_soon(f"ls -l /proc/{await camera.daemon()}/fd")
+    step.check("anon_inode:gpio-line" in files, "a GPIO device, by 5.10's interface, switches the camera off and on", files)
+    before = await interrupts(camera)
+    step.equal(before[switch], (2, "hksvd"), "by two interrupts")
+    await camera.until(f"grep -x 0 {level}", 20)
+    step.ok("the chime has ended")
+    await session.close()
+
+    # What 4.8 had, and what all kernels have.
+    await camera.run_soon("sed -i 's/exec \"$2\" run/exec gpio-v1 \"$2\" run/' /etc/init.d/S98hksvd")
+    await camera.configure({"doorbell": {"button": f"sysfs:{base + button}"}, "chime": None})
+    session, again = again, await back(again, options)
+    press = again.iid("121", "73")
+    require(await again.put({"iid": press, "ev": True}) == [], "subscribed to the button")
+    for _ in range(2):
+        again.forget_events()
+        began = time.monotonic()
+        await camera.pin(button, 1)
+        await told_of(again, press, 0, "a pin goes high")
+        took = time.monotonic() - began
+        await asyncio.sleep(0.5)
+        await camera.pin(button, 0)
+        await asyncio.sleep(0.5)
+    count = await interrupts(camera)
+    text = f"a pin of /sys/class/gpio: told of two presses, the last after {took * 1000:.0f} ms, by four interrupts"
+    step.equal(count[button], (4, "gpiolib"), text)
+    await switched(camera, again, switch)
+    pid = await camera.daemon()
+    files = await camera.run_soon(f"ls -l /proc/{pid}/fd")
+    step.check("anon_inode:gpio-event" in files, "a GPIO device, by 4.8's interface, switches the camera off and on", files)
+    step.equal((await interrupts(camera))[switch], (before[switch][0] + 2, "hksvd"), "by two interrupts")
+    # A value of sysfs can always be read: whoever waits for that would never sleep.
+    work = f"cut -d ' ' -f 14,15 /proc/{pid}/stat; sleep 4; cut -d ' ' -f 14,15 /proc/{pid}/stat"
+    user, system, user_then, system_then = map(int, (await camera.run_soon(work)).split())
+    share = (user_then + system_then - user - system) / 400
+    step.check(share < 0.5, f"while nothing moves, it works {share * 100:.0f} % of the time", share)
     await session.close()
     return again
 
@@ -326,8 +454,10 @@ async def whole(step, options):
     await full(step, camera, session)
     session = await power_cut(step, camera, session, options)
     session = await upgrade(step, camera, session, options)
+    session = await all_presses(step, camera, session, options)
     if options.arch == "armhf":
-        session = await power_key(step, camera, session, options)
+        session = await pins(step, camera, session, options)
+    await camera.serves()
     await stopped(step, camera, session, options)
 
 
