@@ -192,8 +192,9 @@ async def rings(camera, session, key, within=EVENT_S):
 async def clock_jumps(step, camera, session, options):
     """A recording while the camera is told what time it is, and then told otherwise."""
     stream, recording = await life.one_fragment(session, options)
-    now = int(await camera.run_soon("date +%s"))
-    for text, then in (("half a year on", now + HALF_A_YEAR_S), ("and back", now)):
+    year, now = await camera.run_soon("date +%Y"), int(time.time())
+    require(year == "1970", "without a clock it is 1970", year)
+    for text, then in (("from 1970 to today", now), ("half a year on", now + HALF_A_YEAR_S), ("back", now)):
         await camera.run_soon(f"date -s @{then}")
         count = len(recording.segments) + 2
         await record.follow(stream, recording, lambda s, count=count: len(recording.segments) >= count)
