@@ -26,6 +26,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 SERVICE = (b"_hap", b"_tcp", b"local")
 PTR = 12
 HALF_A_YEAR_S = 182 * 24 * 3600
+# How often the power goes.
+CUTS = 3
 # An event is told at once; an emulated camera on a busy machine takes its time.
 EVENT_S = 15
 
@@ -242,34 +244,39 @@ async def full(step, camera, session):
 
 
 async def power_cut(step, camera, session, options):
-    """The power goes while pairings are written."""
-    written = 0
+    """The power goes while pairings are written; whatever the moment, what was or what was to be is there."""
+    mine = session.pairing.pairing_data["iOSPairingId"]
+    writes = 0
 
-    async def write():
-        nonlocal written
+    async def write(session):
+        nonlocal writes
         while True:
             _, identifier, public = hub.Session.guest(session)
             await session.pairing.add_pairing(identifier, public, "User")
             await session.pairing.remove_pairing(identifier)
-            written += 2
+            writes += 2
 
-    mine = session.pairing.pairing_data["iOSPairingId"]
-    writer = asyncio.create_task(write())
-    await asyncio.sleep(random.uniform(0.5, 2.5))
-    since = camera.last()
-    await camera.machine("system_reset")
-    writer.cancel()
-    await asyncio.gather(writer, return_exceptions=True)
-    at, _ = await camera.says("serves HomeKit", since, 60)
-    again = await back(session, options)
-    listed = [p["pairingId"] for p in await again.pairing.list_pairings()]
-    step.check(mine in listed and len(listed) <= 2, f"power cut at write {written} of the pairings: back after {at - since:.1f} s, paired", listed)
-    for other in listed:
-        if other != mine:
-            require(await again.pairing.remove_pairing(other), "removed")
-    await session.close()
+    for _ in range(CUTS):
+        writes = 0
+        writer = asyncio.create_task(write(session))
+        await asyncio.sleep(random.uniform(0.5, 2.5))
+        since = camera.last()
+        await camera.machine("system_reset")
+        writer.cancel()
+        await asyncio.gather(writer, return_exceptions=True)
+        at, _ = await camera.says("serves HomeKit", since, 60)
+        before, session = session, await back(session, options)
+        await before.close()
+        listed = [p["pairingId"] for p in await session.pairing.list_pairings()]
+        took = f"back after {at - since:.1f} s, paired"
+        step.check(mine in listed and len(listed) <= 2, f"power cut at write {writes} of the pairings: {took}", listed)
+        for other in listed:
+            if other != mine:
+                require(await session.pairing.remove_pairing(other), "removed")
+    damaged = await camera.run_soon("ls /etc/hksvd | grep damaged || echo none")
+    step.equal(damaged, "none", "nothing of its state was damaged")
     await camera.serves()
-    return again
+    return session
 
 
 async def upgrade(step, camera, session, options):
