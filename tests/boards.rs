@@ -24,6 +24,14 @@ fn check(root: &Path, args: &[&str]) -> Output {
     command.output().expect("the program starts")
 }
 
+/// Here and not in the module, whose tests run on emulated cameras, too: there is no `board/` there.
+#[test]
+fn the_list_is_the_folder() {
+    let presets = presets();
+    let files: Vec<&str> = presets.iter().map(|(board, _)| board.as_str()).collect();
+    assert_eq!(files, hksvd::cli::board::PRESETS.lines().collect::<Vec<_>>());
+}
+
 #[test]
 fn every_preset_is_accepted() {
     let presets = presets();

@@ -1,7 +1,7 @@
 //! The verbs of the command line.
 
 pub mod args;
-mod board;
+pub mod board;
 mod calls;
 pub mod check;
 mod client;
