@@ -22,11 +22,7 @@ fn client(args: &Args) -> Client {
 }
 
 fn text(mut body: Body) -> Result<String, Failure> {
-    let mut text = String::new();
-    match body.by_ref().take(1 << 20).read_to_string(&mut text) {
-        Ok(_) => Ok(text),
-        Err(error) => Err(broken_off(&error)),
-    }
+    body.text(1 << 20).map_err(|error| broken_off(&error))
 }
 
 fn broken_off(error: &std::io::Error) -> Failure {

@@ -14,7 +14,7 @@ use crate::source::v4l2::{self, Offer};
 use crate::time::Duration;
 use crate::wire::json::Value;
 use std::fmt::Write;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
@@ -369,11 +369,9 @@ fn state_dir(dir: &Path) -> Finding {
 
 /// What the daemon says of itself, if one runs.
 fn status_of_daemon(socket: &Path) -> Option<String> {
-    let body = Client::new(socket.into()).ask(Request::new("GET", "/status")).ok()?;
-    let mut text = String::new();
+    let mut body = Client::new(socket.into()).ask(Request::new("GET", "/status")).ok()?;
     // What cannot be read has nothing to say.
-    let _ = body.take(1 << 20).read_to_string(&mut text);
-    Some(text)
+    Some(body.text(1 << 20).unwrap_or_default())
 }
 
 /// Whether the daemon runs, and what it warns of.

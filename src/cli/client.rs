@@ -84,8 +84,7 @@ impl Client {
         if status == 200 {
             return Ok(body);
         }
-        let mut text = String::new();
-        body.by_ref().take(4_096).read_to_string(&mut text).map_err(failed)?;
+        let text = body.text(4_096).map_err(failed)?;
         Err(NoAnswer::Failed(Failure::run(refusal(status, &text))))
     }
 }
@@ -158,6 +157,18 @@ enum Left {
 }
 
 impl Body {
+    /// What is left of it, at most so many bytes.
+    ///
+    /// # Errors
+    /// When it breaks off, or is no text.
+    pub fn text(&mut self, at_most: u64) -> Result<String> {
+        // Through a pointer: what reads to the end is made for each type, 1 kB on MIPS.
+        let body: &mut dyn Read = self;
+        let mut text = String::new();
+        body.take(at_most).read_to_string(&mut text)?;
+        Ok(text)
+    }
+
     fn line(&mut self) -> Result<String> {
         let mut line = String::new();
         self.reader.by_ref().take(64).read_line(&mut line)?;
