@@ -199,7 +199,7 @@ fn look_at(config: &Config, root: &Path, video: &VideoSource, findings: &mut Vec
         (None, None) => Level::Looked(Verdict::Refused),
     };
     // It is not tried again here.
-    let text = |said: String| said.trim_end_matches("; trying again").into();
+    let text = |said: String| said.strip_suffix("; trying again").unwrap_or(&said).into();
     findings.extend(said.into_iter().map(|said| Finding { level, text: text(said) }));
     Some((seen?, video.to_string()))
 }

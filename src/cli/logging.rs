@@ -41,7 +41,7 @@ impl Log for Logger {
 /// `INFO  [feed] video: 1280x720`: the last part of the module's path says enough, and lines are to
 /// stay below 120 columns.
 fn line(record: &Record<'_>, lost: u32) -> String {
-    let place = record.target().rsplit("::").next().unwrap_or_default();
+    let place = record.target().rsplit(':').next().unwrap_or_default();
     let lost = if lost > 0 { format!("({lost} lines lost) ") } else { String::new() };
     format!("{:<5} [{place}] {lost}{}\n", record.level(), record.args())
 }

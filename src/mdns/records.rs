@@ -124,11 +124,12 @@ pub(super) fn next_host(label: &str) -> Label {
 }
 
 fn numbered(label: &str, open: &str, close: &str) -> Label {
-    let counted = label.strip_suffix(close).and_then(|l| l.rsplit_once(open));
-    let (stem, number) = match counted.and_then(|(stem, n)| Some((stem, n.parse::<u16>().ok()?))) {
-        Some((stem, n)) => (stem, n.saturating_add(1)),
-        None => (label, 2),
-    };
+    let counted = label.strip_suffix(close).and_then(|counted| {
+        let before = counted.trim_end_matches(|c: char| c.is_ascii_digit());
+        let number: u16 = counted.strip_prefix(before)?.parse().ok()?;
+        Some((before.strip_suffix(open)?, number))
+    });
+    let (stem, number) = counted.map_or((label, 2), |(stem, number)| (stem, number.saturating_add(1)));
     let mut suffix = String::<16>::new();
     let _ = core::fmt::Write::write_fmt(&mut suffix, format_args!("{open}{number}{close}"));
     with_suffix(stem, &suffix)
@@ -509,6 +510,9 @@ pub(super) mod tests {
         assert_eq!(next_instance("Garden 5E6F"), "Garden 5E6F (2)");
         assert_eq!(next_instance("Garden 5E6F (2)"), "Garden 5E6F (3)");
         assert_eq!(next_instance("Garden (old)"), "Garden (old) (2)");
+        for none in ["(2)", "Garden ()", "Garden(2)", "Garden (2", "Garden (+2)", "Garden (65536)"] {
+            assert_eq!(next_instance(none), format!("{none} (2)").as_str());
+        }
         assert_eq!(next_host("hksvd-2B3C4D5E6F"), "hksvd-2B3C4D5E6F-2");
         assert_eq!(next_host("hksvd-1234567890"), "hksvd-1234567890-2");
         assert_eq!(next_host("hksvd-2B3C4D5E6F-9"), "hksvd-2B3C4D5E6F-10");
