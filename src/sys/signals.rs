@@ -53,7 +53,7 @@ impl Supervision {
     /// When the kernel refuses.
     pub fn wait(&self, at_most: Option<Duration>) -> io::Result<Option<Notice>> {
         // Rounded up: a wait that ends too early would be followed by another of no length.
-        let at_most = at_most.map_or(-1, |limit| limit.as_micros().div_ceil(1_000).min(60_000) as libc::c_int);
+        let at_most = at_most.map_or(-1, |limit| (limit.as_micros() as u64).div_ceil(1_000).min(60_000) as libc::c_int);
         let mut poll = libc::pollfd { fd: self.0.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: the pointer is to one pollfd, as the count says.
         if unsafe { libc::poll(&raw mut poll, 1, at_most) } < 0 {
