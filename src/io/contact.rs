@@ -144,7 +144,7 @@ fn open(path: &Path) -> Result<File> {
 /// The first input device with this key. It is not taken from others: the firmware's own buttons are on it, too.
 fn find(folder: &Path, key: u16) -> Result<File> {
     let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)?.flatten().map(|entry| entry.path()).collect();
-    paths.sort_unstable();
+    paths.sort_unstable_by(|a, b| a.as_os_str().cmp(b.as_os_str()));
     let devices = paths.iter().filter_map(|path| open(path).ok());
     let mut fitting = devices.filter(|device| input::has_key(device.as_fd(), key).unwrap_or(false));
     fitting.next().ok_or_else(|| Error::new(ErrorKind::NotFound, "no input device has this key"))
