@@ -26,6 +26,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 SERVICE = (b"_hap", b"_tcp", b"local")
 PTR = 12
 HALF_A_YEAR_S = 182 * 24 * 3600
+BOOT_S = 120
 # How often the power goes.
 CUTS = 3
 # An event is told at once; an emulated camera on a busy machine takes its time.
@@ -107,7 +108,7 @@ class Camera:
             'for p in $(pidof hksvd); do [ $p = $(cat /run/hksvd.pid) ] || echo $p; done | head -n 1'
         )
 
-    async def serves(self, within=90):
+    async def serves(self, within=BOOT_S):
         """Waits until the daemon answers and takes in pictures."""
         end = time.monotonic() + within
         seen = None
@@ -264,7 +265,7 @@ async def power_cut(step, camera, session, options):
         await camera.machine("system_reset")
         writer.cancel()
         await asyncio.gather(writer, return_exceptions=True)
-        at, _ = await camera.says("serves HomeKit", since, 60)
+        at, _ = await camera.says("serves HomeKit", since, BOOT_S)
         before, session = session, await back(session, options)
         await before.close()
         listed = [p["pairingId"] for p in await session.pairing.list_pairings()]
@@ -284,7 +285,7 @@ async def upgrade(step, camera, session, options):
     await camera.run_soon("echo x >/etc/not-in-the-list; touch /overlay/upgrade; sync")
     since = camera.last()
     await camera.run_soon("reboot")
-    _, found = await camera.says("guest: upgraded; kept: (.*)", since, 60)
+    _, found = await camera.says("guest: upgraded; kept: (.*)", since, BOOT_S)
     await camera.serves()
     again = await back(session, options)
     require(await camera.run_soon("ls /etc/not-in-the-list 2>/dev/null || echo gone") == "gone", "the rest is gone")
