@@ -295,8 +295,8 @@ pub(crate) fn nearest(word: &str, known: impl Iterator<Item = &'static str>) -> 
 /// Edits between two words: insert, delete, replace, and swap of neighbours. Case counts for nothing.
 fn distance(a: &str, b: &str) -> usize {
     // Nobody mistypes a key into something this long; the table below is quadratic.
-    let a: Vec<char> = a.chars().take(40).flat_map(char::to_lowercase).collect();
-    let b: Vec<char> = b.chars().take(40).flat_map(char::to_lowercase).collect();
+    let a: Vec<char> = a.chars().take(40).map(|c| c.to_ascii_lowercase()).collect();
+    let b: Vec<char> = b.chars().take(40).map(|c| c.to_ascii_lowercase()).collect();
     let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
     for i in 0..=a.len() {
         for j in 0..=b.len() {
@@ -460,7 +460,9 @@ mod tests {
 
     #[test]
     fn distances() {
-        for (a, b, far) in [("", "abc", 3), ("fsp", "fps", 1), ("fps", "fps", 0), ("kitten", "sitting", 3)] {
+        for (a, b, far) in
+            [("", "abc", 3), ("fsp", "fps", 1), ("FPS", "fps", 0), ("é", "e", 1), ("kitten", "sitting", 3)]
+        {
             assert_eq!(distance(a, b), far, "{a} {b}");
             assert_eq!(distance(b, a), far, "{b} {a}");
         }
