@@ -121,6 +121,11 @@ fn switch(value: &Given<'_>) -> Result<bool, String> {
 
 /// A whole number within the bounds of its key.
 fn number<T: TryFrom<u32>>(key: &Key, value: &Given<'_>) -> Result<T, String> {
+    T::try_from(whole(key, value)?).map_err(|_| "too large".into())
+}
+
+/// Apart from [`number`], which is made for each type of number.
+fn whole(key: &Key, value: &Given<'_>) -> Result<u32, String> {
     let (range, choice) = match key.kind {
         Kind::Integer(least, most) => (least..=most, None),
         Kind::Number(choice) => (0..=u32::MAX, Some(choice)),
@@ -137,7 +142,6 @@ fn number<T: TryFrom<u32>>(key: &Key, value: &Given<'_>) -> Result<T, String> {
     };
     number
         .filter(|number| range.contains(number) && choice.is_none_or(|choice| choice.contains(number)))
-        .and_then(|number| T::try_from(number).ok())
         .ok_or_else(|| format!("must be {}", expected()))
 }
 
