@@ -145,14 +145,16 @@ impl Session {
     pub fn switch_source(&mut self, begin: Begin) {
         if let Phase::Running { .. } = self.phase {
             self.pictures.begin(begin);
+        } else {
+            self.pictures.stop();
         }
     }
 
-    /// Sends no pictures and no sound until [`Session::resume`]; reports go on.
+    /// Sends no further picture and no sound until [`Session::resume`]; reports go on.
     pub fn suspend(&mut self) {
         if let Phase::Running { .. } = self.phase {
             self.phase = Phase::Suspended;
-            self.pictures.stop();
+            self.pictures.finish();
             self.voice.clear();
         }
     }
@@ -311,16 +313,15 @@ impl Session {
         prebuffer: &Prebuffer,
         out: &mut [u8],
     ) -> Option<Transmit> {
-        let sending = match &mut self.phase {
+        match &mut self.phase {
             Phase::SetUp => return None,
             Phase::Ended { byes } => {
                 let medium = [Medium::Video, Medium::Audio].into_iter().find(|medium| byes[*medium as usize])?;
                 byes[medium as usize] = false;
                 return self.put_report(medium, now, wall, true, out);
             }
-            Phase::Running { .. } => true,
-            Phase::Suspended => false,
-        };
+            Phase::Running { .. } | Phase::Suspended => {}
+        }
         let next = prebuffer.video_numbers().end;
         if next != self.source.0 {
             self.source = (next, now);
@@ -333,9 +334,6 @@ impl Session {
             if due.is_some_and(|due| due <= now) {
                 return self.put_report(medium, now, wall, false, out);
             }
-        }
-        if !sending {
-            return None;
         }
         // Sound first: it is small, and more is heard of a delay than is seen.
         self.put_voice(now, out).or_else(|| self.put_picture(now, prebuffer, out))

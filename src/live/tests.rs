@@ -175,6 +175,11 @@ impl Rig {
     }
 
     fn put_picture(&mut self, key: bool) {
+        self.push_picture(key);
+        self.pass(FRAME);
+    }
+
+    fn push_picture(&mut self, key: bool) {
         // Nothing that looks like a start code.
         let tag = [self.pushed.len() / 100 + 9, self.pushed.len() % 100 + 9].map(|n| n as u8);
         let nal = if key {
@@ -193,7 +198,6 @@ impl Rig {
         self.prebuffer.push_video(AccessUnit { annexb: AnnexB::new(&annexb), pts_90k, key });
         self.pushed.push((pts_90k, nal));
         self.frame += 1;
-        self.pass(FRAME);
     }
 
     fn pictures(&mut self, count: u64) {
@@ -593,6 +597,50 @@ fn suspending_and_reconfiguring_keep_the_lines() {
     let interval = rig.sender_reports(Medium::Video);
     let last_two = &interval[interval.len() - 2..];
     assert_eq!(last_two[1].0 - last_two[0].0, ms(500), "0 leaves it as it was");
+}
+
+#[test]
+fn suspended_within_a_picture() {
+    let within = || {
+        let mut rig = Rig::new();
+        rig.pictures(1);
+        rig.start(Begin::FromPrebuffer);
+        rig.pictures(20);
+        rig.push_picture(true);
+        rig.pass(ms(5));
+        assert!(rig.video().last().is_some_and(|sent| !sent.rtp().header.marker), "it has begun to leave");
+        rig.session.suspend();
+        rig
+    };
+    let mut rig = within();
+    rig.pictures(10);
+    assert_whole(&rig.seen(), &rig.pushed[..22], SPS);
+    let sent = rig.video().count();
+    // What is suspended between pictures sends nothing more; and it goes on.
+    rig.session.resume(rig.now);
+    rig.frame = 0;
+    rig.pictures(10);
+    rig.session.suspend();
+    let again = rig.video().count();
+    rig.pictures(10);
+    assert!(again > sent && rig.video().count() == again);
+
+    // What has gone cannot be finished.
+    let mut rig = within();
+    let sent = rig.video().count();
+    let reports = rig.reports.len();
+    rig.prebuffer.clear();
+    rig.pictures(10);
+    assert_eq!((rig.video().count(), rig.reports.len()), (sent, reports));
+    // The same number in another prebuffer is another picture.
+    let mut rig = within();
+    let sent = rig.video().count();
+    let mut other = Rig::new();
+    other.pictures(40);
+    core::mem::swap(&mut other.prebuffer, &mut rig.prebuffer);
+    rig.session.switch_source(Begin::FreshKey);
+    rig.pass(FRAME);
+    assert_eq!(rig.video().count(), sent);
 }
 
 #[test]

@@ -55,6 +55,8 @@ enum Phase {
     AwaitKey { from: u64, patience: Option<Instant>, asked: bool },
     /// One picture after the other.
     Sending,
+    /// The rest of the picture in hand, and then nothing.
+    Finishing,
 }
 
 impl Phase {
@@ -87,6 +89,16 @@ impl VideoTrack {
     pub(super) fn begin(&mut self, begin: Begin) {
         self.phase = Phase::Chosen(begin);
         self.due = None;
+    }
+
+    /// Sends nothing any more but the rest of a picture of which packets have left: else the last one that is seen would
+    /// be torn.
+    pub(super) fn finish(&mut self) {
+        if self.phase == Phase::Sending && !self.packets.is_at_start() {
+            self.phase = Phase::Finishing;
+        } else {
+            self.stop();
+        }
     }
 
     /// Sends nothing any more.
@@ -124,6 +136,10 @@ impl VideoTrack {
         self.due = None;
         while self.find_key(now, prebuffer) {
             let Ok(sample) = prebuffer.video_sample(self.number) else {
+                if self.phase == Phase::Finishing {
+                    self.stop();
+                    return None;
+                }
                 // A prebuffer that keeps no more than the newest group of pictures lets go of what is in
                 // front of a key frame when that comes. A viewer misses nothing then.
                 let skipped = prebuffer.newest_key().map_or(u64::MAX, |key| key.saturating_sub(self.number));
@@ -155,6 +171,9 @@ impl VideoTrack {
             if written != Some(false) {
                 self.before_90k = Some(sample.pts_90k);
                 self.let_go(self.number + 1);
+                if self.phase == Phase::Finishing {
+                    self.stop();
+                }
             }
             if let Some(marker) = written {
                 self.pacer.sent();
@@ -169,7 +188,7 @@ impl VideoTrack {
         let coming = prebuffer.video_numbers().end;
         let (from, patience, asked) = match self.phase {
             Phase::Off => return false,
-            Phase::Sending => return true,
+            Phase::Sending | Phase::Finishing => return true,
             Phase::Chosen(Begin::FromPrebuffer) => (0, None, false),
             Phase::Chosen(Begin::FreshKey) => (coming, Some(now + FRESH_KEY_PATIENCE), false),
             Phase::AwaitKey { from, patience, asked } => (from, patience, asked),
