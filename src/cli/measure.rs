@@ -53,6 +53,8 @@ struct Eye {
     first: Option<Instant>,
     last: Option<Instant>,
     last_key: Option<Instant>,
+    /// In front of the latest key frame.
+    bytes_of_gops: u64,
     gop: Duration,
     sound: Option<(&'static str, u32, u8)>,
 }
@@ -72,10 +74,11 @@ impl Sink for Shared {
         eye.first.get_or_insert(arrival);
         eye.last = Some(arrival);
         eye.pictures += 1;
-        eye.bytes += annexb.bytes().len() as u64;
         if key && let Some(before) = eye.last_key.replace(arrival) {
             eye.gop = eye.gop.max(arrival - before);
+            eye.bytes_of_gops = eye.bytes;
         }
+        eye.bytes += annexb.bytes().len() as u64;
     }
 
     fn aac(&mut self, _: &[u8], rate_hz: u32, channels: u8, _: Instant) {
@@ -95,6 +98,13 @@ impl Sink for Shared {
 }
 
 impl Eye {
+    /// Of whole GOPs, if any: in four seconds, one key frame too many makes a quarter more of it.
+    fn kbps(&self) -> Option<u32> {
+        let whole = (self.gop > Duration::ZERO).then_some((self.bytes_of_gops, self.last_key));
+        let (bytes, end) = whole.unwrap_or((self.bytes, self.last));
+        Some((bytes as f32 / 125.0 / (end? - self.first?).as_secs_f32().max(0.04)) as u32)
+    }
+
     fn seen(&self) -> Option<Seen> {
         let sps = self.meter.sps()?;
         let took = (self.last? - self.first?).as_secs_f32().max(0.04);
@@ -112,7 +122,7 @@ impl Eye {
                 _ => "another profile",
             },
             fps: self.pictures.saturating_sub(1) as f32 / took,
-            kbps: (self.bytes as f32 / 125.0 / took) as u32,
+            kbps: self.kbps()?,
             gop_s: self.gop.as_secs_f32(),
             has_b_frames: self.meter.has_b_pictures(),
             sound: sound.unwrap_or_default(),
@@ -218,5 +228,28 @@ async fn enough(eye: &RefCell<Eye>) {
         if now() >= limit {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_are_counted_from_key_frame_to_key_frame() {
+        let eye = Rc::new(RefCell::new(Eye::default()));
+        let mut seen = Vec::new();
+        // GOPs of a second with 19,000 bytes, more than half of them in the key frame.
+        for n in 0..25u64 {
+            let key = n % 10 == 0;
+            let mut picture = vec![0xff; if key { 10_000 } else { 1_000 }];
+            picture[..5].copy_from_slice(&[0, 0, 0, 1, if key { 0x65 } else { 0x41 }]);
+            let arrival = Instant::ZERO + Duration::from_millis(n * 100);
+            Shared(eye.clone()).access_unit(AnnexB::new(&picture), key, arrival);
+            seen.push(eye.borrow().kbps());
+        }
+        // Before there is a whole one, it is what has come.
+        assert_eq!(seen[9], Some(168));
+        assert!(seen[10..].iter().all(|kbps| *kbps == Some(152)), "{seen:?}");
     }
 }
