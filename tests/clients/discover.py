@@ -23,10 +23,11 @@ import steps
 from aiohomekit.characteristic_cache import CharacteristicCacheMemory
 from aiohomekit.controller.ip.controller import IpController
 from steps import require
-from zeroconf import IPVersion, ServiceStateChange
+from zeroconf import IPVersion, RecordUpdateListener, ServiceStateChange
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 HAP = "_hap._tcp.local."
+TXT = 16
 KEYS = {"c#", "ff", "id", "md", "pv", "s#", "sf", "ci", "sh"}
 
 
@@ -37,6 +38,8 @@ class Watch:
         self.told = []
         self.news = asyncio.Event()
         self.zeroconf = zeroconf
+        self.announced = Announced()
+        zeroconf.zeroconf.async_add_listener(self.announced, None)
 
     def __call__(self, zeroconf, service_type, name, state_change):
         self.told.append((state_change, name))
@@ -60,14 +63,35 @@ class Watch:
         return info
 
     async def text(self, name, key, value, within=6.0):
-        """Waits until a TXT key has a value."""
+        """Waits until a TXT key has a value, by what was announced: zeroconf's cache forgets an older record, and what
+        was said once more is one, when its ten seconds are round."""
         end = time.monotonic() + within
         while time.monotonic() < end:
-            info = AsyncServiceInfo(HAP, name)
-            if info.load_from_cache(self.zeroconf.zeroconf) and info.decoded_properties.get(key) == value:
+            if self.announced.texts.get(name, {}).get(key) == value:
                 return True
             await asyncio.sleep(0.1)
         return False
+
+
+class Announced(RecordUpdateListener):
+    """The TXT records as they come."""
+
+    def __init__(self):
+        self.texts = {}
+
+    def async_update_records(self, zc, now, records):
+        """Notes the newest of each name."""
+        for record in (update.new for update in records):
+            if record.type == TXT:
+                text, pairs = record.text, {}
+                while text:
+                    key, _, value = text[1 : 1 + text[0]].decode().partition("=")
+                    pairs[key] = value
+                    text = text[1 + text[0] :]
+                self.texts[record.name] = pairs
+
+    def async_update_records_complete(self):
+        """Nothing is left to do."""
 
 
 @contextlib.contextmanager
