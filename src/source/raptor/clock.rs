@@ -2,8 +2,10 @@
 
 use crate::time::{Duration, Instant};
 
-/// Frames that were late by more than this were not late: the streamer's clock was set.
-const JUMP_US: i64 = 500_000;
+/// Frames that were late by more than this were not late: the streamer's clock was set. A ring holds no more, and a
+/// streamer that was held up for less loses nothing: were its frames taken for new, the sound would come apart from the
+/// pictures.
+const JUMP_US: i64 = 2_000_000;
 
 /// Says when a frame would have arrived if nothing had held it up: what comes late, or several at a time, keeps the
 /// distances that it was taken in.
@@ -51,6 +53,18 @@ mod tests {
         }
         assert_eq!(got[..2], [1_000_000, 1_040_000]);
         assert!((1_080_000..1_081_000).contains(&got[2]) && got[3].abs_diff(got[2] + 40_000) < 1_000, "{got:?}");
+    }
+
+    #[test]
+    fn what_was_held_up_for_long_is_where_it_belongs() {
+        // Sound; nothing for 1.5 s in the middle, then all of it at once.
+        let mut clock = Clock::default();
+        for n in 0..200 {
+            let timestamp = n * 64_000;
+            let now = if (100..124).contains(&n) { 124 * 64_000 } else { timestamp };
+            let arrival = (clock.arrival(timestamp as i64, at(now)) - Instant::ZERO).as_micros();
+            assert!((timestamp..timestamp + 80_000).contains(&(arrival as u64)), "{n}: {arrival}");
+        }
     }
 
     #[test]
