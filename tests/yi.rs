@@ -139,6 +139,8 @@ fn a_hub_records_from_the_frame_buffer() {
     let folder = Folder::new("yi");
     let stand_in = StandIn::start("hub", "28 368 1500000 nals 33");
     let config = folder.config(json!({"video": {"source": "yi:y21ga", "fps": 30}, "motion": {"mode": "api"}}));
+    let buffer = stand_in.root.join("dev/shm/fshare_frame_buf");
+    program::eventually("the buffer", || buffer.metadata().is_ok_and(|there| there.len() > 0).then_some(()));
     let check = &mut program::hksvd(["check", "--config"]);
     let (_, out, _) = program::finish(check.arg(&config).env("HKSVD_ROOT", &stand_in.root));
     assert!(
