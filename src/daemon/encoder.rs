@@ -2,12 +2,14 @@
 
 use super::live;
 use super::shared::Shared;
-use crate::config::{RaptorStream, VideoSource};
+use crate::config::VideoSource;
 use crate::io::runtime::{now, or, sleep_until};
 use crate::source::encoder::{Order, Rates, Want};
 use crate::source::raptor;
+use crate::source::v4l2::Bitrate;
 use crate::time::Duration;
 use crate::trace::Repeats;
+use crate::wire::raptor_control::Settings;
 use std::rc::Rc;
 
 /// Between two looks at what is wanted.
@@ -20,17 +22,32 @@ const GOP_MS: u32 = 4_000;
 pub fn start(shared: &Rc<Shared>) {
     let video = &shared.config.video;
     for (source, small) in [(&video.source, false), (&video.live_source, true)] {
-        if video.source.is_none() || matches!(source, Some(VideoSource::Raptor(_))) {
+        if video.source.is_none() || source.as_ref().is_some_and(takes_orders) {
             shared.executor.spawn(follow(shared.clone(), small));
         }
     }
 }
 
-/// The stream that is played, if it is one of those.
-fn playing(shared: &Shared, small: bool) -> Option<RaptorStream> {
-    match shared.playing.borrow()[usize::from(small)] {
-        Some(VideoSource::Raptor(stream)) => Some(stream),
-        _ => None,
+fn takes_orders(source: &VideoSource) -> bool {
+    matches!(source, VideoSource::Raptor(_) | VideoSource::V4l2(_))
+}
+
+/// The stream that is played, if its encoder takes orders.
+fn playing(shared: &Shared, small: bool) -> Option<VideoSource> {
+    shared.playing.borrow()[usize::from(small)].clone().filter(takes_orders)
+}
+
+/// The settings, when the order was to look.
+async fn carry_out(
+    shared: &Shared,
+    source: Option<&VideoSource>,
+    bitrate: &mut Bitrate,
+    order: Order,
+) -> Result<Option<Settings>, String> {
+    match source {
+        Some(VideoSource::Raptor(stream)) => raptor::carry_out(&shared.root, *stream, order).await,
+        Some(VideoSource::V4l2(path)) => bitrate.carry_out(path, order).map_err(|error| error.to_string()),
+        _ => Err("it takes no orders".into()),
     }
 }
 
@@ -50,8 +67,8 @@ fn want(shared: &Shared, small: bool) -> Want {
 
 /// Keeps an encoder at what is wanted, for ever.
 async fn follow(shared: Rc<Shared>, small: bool) {
-    let mut stream = RaptorStream::Main;
-    let mut rates = Rates::default();
+    let mut source = None;
+    let (mut rates, mut bitrate) = (Rates::default(), Bitrate::default());
     let mut failures = Repeats::default();
     let mut restarts = 0;
     loop {
@@ -60,10 +77,9 @@ async fn follow(shared: Rc<Shared>, small: bool) {
         if restarted != core::mem::replace(&mut restarts, restarted) {
             rates.handle_restart(now());
         }
-        if let Some(playing) = playing(&shared, small)
-            && playing != core::mem::replace(&mut stream, playing)
-        {
-            rates = Rates::default();
+        let playing = playing(&shared, small);
+        if playing.is_some() && playing != source {
+            (source, rates, bitrate) = (playing, Rates::default(), Bitrate::default());
         }
         if shared.ending.get() {
             rates.hurry();
@@ -74,17 +90,21 @@ async fn follow(shared: Rc<Shared>, small: bool) {
             continue;
         };
         shared.encoders_changed[usize::from(small)].set(true);
-        match raptor::carry_out(&shared.root, stream, order).await {
+        match carry_out(&shared, source.as_ref(), &mut bitrate, order).await {
             Ok(Some(settings)) if order == Order::Look => rates.handle_settings(settings, now()),
             Ok(_) => {
-                log::debug!("encoder {}: {order:?}", VideoSource::Raptor(stream));
+                if let Some(source) = &source {
+                    log::debug!("encoder {source}: {order:?}");
+                }
                 rates.handle_done(order);
             }
             Err(why) => {
                 rates.handle_failed(now());
-                failures.note(now(), why, |why, repeated| {
-                    log::warn!("bitrate of {} not changed: {why}{repeated}", VideoSource::Raptor(stream));
-                });
+                if let Some(source) = &source {
+                    failures.note(now(), why, |why, repeated| {
+                        log::warn!("bitrate of {source} not changed: {why}{repeated}");
+                    });
+                }
                 if shared.ending.get() {
                     return shared.encoders_changed[usize::from(small)].set(false);
                 }

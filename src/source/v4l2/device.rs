@@ -356,7 +356,7 @@ fn choose_rate(device: &dyn Device, fps: u32) {
 }
 
 /// V4L2_CID_CODEC_BASE.
-const CODEC: u32 = 0x0099_0900;
+pub const CODEC: u32 = 0x0099_0900;
 const FORCE_KEY_FRAME: u32 = CODEC + 229;
 
 /// What recordings need: the control, whether a value will do (the second argument is a GOP of two seconds in
@@ -372,7 +372,7 @@ const RULES: [Rule; 6] = [
     (CODEC + 359, "H.264 level", |value, _| value <= 11, [Some(11), None]),
 ];
 
-/// Bitrate, quality and all the rest are as the camera's owner has set them.
+/// Quality and all the rest are as the camera's owner has set them; the bitrate, too, until somebody wants less.
 fn choose_controls(device: &dyn Device, fps: u32) {
     let gop = 2 * fps as i32;
     for (id, name, will_do, values) in RULES {

@@ -1,6 +1,7 @@
 //! `v4l2:DEVICE`: an encoder behind a device node, or a loopback device that a streamer writes into. One buffer is one
 //! access unit.
 
+mod bitrate;
 mod device;
 #[cfg(test)]
 mod tests;
@@ -11,6 +12,7 @@ use super::{Sink, Track, Trouble, Troubles, snapshot};
 use crate::io::runtime::{Fd, Signal, now, or, sleep_until, yield_now};
 use crate::time::{Duration, Instant};
 use crate::trace::Repeats;
+pub use bitrate::Bitrate;
 use device::{Device, JPEG, Node, Stream, Taken};
 pub use device::{H264, Offer, Size, fourcc, offers};
 use std::fs::File;

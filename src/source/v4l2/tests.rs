@@ -1,7 +1,8 @@
 //! A device that is a script: what it answers to each call, and what it was asked.
 
 use super::device::{Device, H264, JPEG, Offer, Size, Stream, Taken, fourcc, offer, start, take};
-use super::{KEY_FRAME_PAUSE, Player, STEADY};
+use super::{Bitrate, KEY_FRAME_PAUSE, Player, STEADY};
+use crate::source::encoder::Order;
 use crate::source::fifo::Stream as _;
 use crate::source::{Recorder, Track, Trouble};
 use crate::sys::v4l2::{
@@ -20,6 +21,7 @@ const GOP: u32 = 0x0099_09cb;
 const KEY: u32 = 0x0099_09e5;
 const PROFILE: u32 = 0x0099_0a6b;
 const LEVEL: u32 = 0x0099_0a67;
+const BITRATE: u32 = 0x0099_09cf;
 
 /// Identity, value, least, greatest, values that are refused.
 type Setting = (u32, i32, i32, i32, Vec<i32>);
@@ -242,6 +244,36 @@ fn what_somebody_has_set_up_stays() {
     assert_eq!(device.asked.borrow()[0], "4 buffers", "30 pictures a second are what it has");
     let values: Vec<i32> = device.controls.borrow().iter().map(|control| control.1).collect();
     assert_eq!(values, [100, 2, 8]);
+}
+
+#[test]
+fn the_bitrate_follows_within_what_the_encoder_can() {
+    let bps = |bitrate: &mut Bitrate, device: &Script| {
+        let settings = bitrate.order(device, Order::Look).expect("it says so").expect("settings");
+        assert_eq!((settings.gop, settings.fps), (0, 0));
+        settings.bitrate_bps
+    };
+    let mut bitrate = Bitrate::default();
+    // A loopback has no control of an encoder, a camera has another one.
+    assert_eq!(bps(&mut bitrate, &camera()), 0);
+    let fails = Some(("G_CTRL", libc::ENOTTY));
+    let controls = || RefCell::new(vec![(BITRATE, 3_000_000, 250_000, 8_000_000, vec![1_000_000])]);
+    assert_eq!(bps(&mut bitrate, &Script { fails, controls: controls(), ..camera() }), 0);
+    assert!(bitrate.order(&camera(), Order::Bitrate(1)).is_err());
+
+    let device = Script { controls: controls(), ..camera() };
+    let value = || device.controls.borrow()[0].1;
+    assert_eq!(bps(&mut bitrate, &device), 3_000_000);
+    for (asked, made) in [(2_000_000, 2_000_000), (150_000, 250_000), (u32::MAX, 8_000_000)] {
+        assert_eq!(bitrate.order(&device, Order::Bitrate(asked)).expect("set"), None);
+        // What the driver made of it is not taken for the wish of somebody else.
+        assert_eq!((value(), bps(&mut bitrate, &device)), (made, asked));
+    }
+    device.controls.borrow_mut()[0].1 = 700_000;
+    assert_eq!(bps(&mut bitrate, &device), 700_000, "this is one");
+    assert!(bitrate.order(&device, Order::Bitrate(1_000_000)).is_err(), "refused by the driver");
+    let unplugged = Script { fails: Some(("G_CTRL", libc::ENODEV)), controls: controls(), ..camera() };
+    assert!(bitrate.order(&unplugged, Order::Look).is_err());
 }
 
 #[test]
