@@ -7,7 +7,7 @@ use crate::config::keys::MEMORY_KB;
 use crate::config::{AudioSource, Config, RaptorStream, SnapshotSource, SpeakerSink, Url, VideoSource};
 use crate::control::status::{self, Decimal};
 use crate::daemon;
-use crate::io::runtime::Executor;
+use crate::io::runtime::{Executor, now, sleep_until};
 use crate::source::find::{self, Verdict};
 use crate::source::raptor;
 use crate::source::v4l2::{self, Offer};
@@ -96,7 +96,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 /// Looks at everything that the configuration needs of this camera; what should be set, when that is known.
 pub fn camera(config: &Config, findings: &mut Vec<Finding>) -> Option<String> {
     findings.extend(super::board::preset().map(fine));
-    let status = status_of_daemon(&config.control.socket.0);
+    let status = status_when_measured(LOOK_AGAIN, &mut || status_of_daemon(&config.control.socket.0));
     let taken = source(config, status.as_deref(), findings);
     if let Some((seen, _)) = &taken {
         judge(seen, config, findings);
@@ -204,8 +204,8 @@ fn look_at(config: &Config, root: &Path, video: &VideoSource, findings: &mut Vec
     Some((seen?, video.to_string()))
 }
 
-/// What the daemon sees.
-fn running(status: &str, findings: &mut Vec<Finding>) -> Option<(Seen, String)> {
+/// What the daemon sees, and where.
+fn seen_in(status: &str) -> (Seen, String) {
     let (mut seen, mut video) = (Seen::default(), String::new());
     // What cannot be read is nothing.
     let _ = status::source(status, &mut |key, value| {
@@ -225,6 +225,12 @@ fn running(status: &str, findings: &mut Vec<Finding>) -> Option<(Seen, String)> 
             _ => {}
         }
     });
+    (seen, video)
+}
+
+/// What the daemon sees.
+fn running(status: &str, findings: &mut Vec<Finding>) -> Option<(Seen, String)> {
+    let (seen, video) = seen_in(status);
     if seen.width == 0 {
         findings.push(missing("video.source: the daemon that is running has no pictures yet"));
         return None;
@@ -367,6 +373,26 @@ fn state_dir(dir: &Path) -> Finding {
     }
 }
 
+/// Between two looks at a daemon that has just begun, and how many.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+const LOOKS: u32 = 12;
+
+/// What a daemon says of itself once it has measured its pictures, or after as long as that takes.
+fn status_when_measured(pause: Duration, ask: &mut dyn FnMut() -> Option<String>) -> Option<String> {
+    let mut status = ask();
+    for _ in 1..LOOKS {
+        let Some(text) = &status else { break };
+        let (seen, _) = seen_in(text);
+        if seen.kbps > 0 && seen.fps > 0.0 && seen.gop_s > 0.0 {
+            break;
+        }
+        Executor::default().block_on(sleep_until(now() + pause));
+        let Some(text) = ask() else { break };
+        status = Some(text);
+    }
+    status
+}
+
 /// What the daemon says of itself, if one runs.
 fn status_of_daemon(socket: &Path) -> Option<String> {
     let mut body = Client::new(socket.into()).ask(Request::new("GET", "/status")).ok()?;
@@ -469,6 +495,28 @@ mod tests {
         let mut findings = Vec::new();
         judge(seen, config, &mut findings);
         findings.into_iter().filter(|finding| finding.level != Level::Fine).map(|finding| finding.text).collect()
+    }
+
+    #[test]
+    fn a_daemon_that_has_just_begun_is_asked_again() {
+        let status = |kbps: u32, fps: f32| {
+            let source = format!("\"width\":640,\"height\":360,\"bitrate_kbps\":{kbps},\"fps\":{fps:?},\"gop_s\":2.0");
+            format!("{{\"source\":{{{source}}}}}")
+        };
+        let asked = |answers: Vec<Option<String>>| {
+            let mut answers = answers.into_iter().cycle();
+            let mut times = 0;
+            let last = status_when_measured(Duration::ZERO, &mut || {
+                times += 1;
+                answers.next().flatten()
+            });
+            (times, last.map(|last| seen_in(&last).0.kbps))
+        };
+        assert_eq!(asked(vec![None]), (1, None));
+        assert_eq!(asked(vec![Some(status(900, 15.0))]), (1, Some(900)));
+        assert_eq!(asked(vec![Some(status(0, 0.0)), Some(status(0, 15.0)), Some(status(900, 15.0))]), (3, Some(900)));
+        assert_eq!(asked(vec![Some(status(0, 0.0)), None]), (2, Some(0)), "it has ended");
+        assert_eq!(asked(vec![Some(status(900, 0.0))]), (LOOKS, Some(900)));
     }
 
     #[test]
