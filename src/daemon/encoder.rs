@@ -4,12 +4,11 @@ use super::live;
 use super::shared::Shared;
 use crate::config::VideoSource;
 use crate::io::runtime::{now, or, sleep_until};
-use crate::source::encoder::{Order, Rates, Want};
+use crate::source::encoder::{Order, Rates, Settings, Want};
 use crate::source::raptor;
 use crate::source::v4l2::Bitrate;
 use crate::time::Duration;
 use crate::trace::Repeats;
-use crate::wire::raptor_control::Settings;
 use std::rc::Rc;
 
 /// Between two looks at what is wanted.

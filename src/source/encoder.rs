@@ -2,7 +2,7 @@
 //! any more.
 
 use crate::time::{Duration, Instant};
-use crate::wire::raptor_control::Settings;
+pub use crate::wire::raptor_control::Settings;
 
 /// What is wanted of an encoder.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

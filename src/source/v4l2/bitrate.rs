@@ -1,9 +1,8 @@
 //! The bitrate of an encoder behind a node, while it streams: through a descriptor of its own.
 
 use super::device::{CODEC, Device, Node};
-use crate::source::encoder::Order;
+use crate::source::encoder::{Order, Settings};
 use crate::sys::v4l2::{Control, QueryControl, Request};
-use crate::wire::raptor_control::Settings;
 use std::io::{ErrorKind, Result};
 use std::path::Path;
 
