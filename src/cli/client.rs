@@ -242,9 +242,9 @@ mod tests {
     #[test]
     fn a_text_is_cut_and_is_utf_8() {
         let long: &str = format!("HTTP/1.1 200 OK\r\nContent-Length: 3000\r\n\r\n{}", "a".repeat(3_000)).leak();
-        assert_eq!(ask("long", long).expect("200").expect("cut"), "a".repeat(2_000));
+        assert_eq!(ask("2000", long).expect("200").expect("cut"), "a".repeat(2_000));
         let half: &str = format!("HTTP/1.1 200 OK\r\nContent-Length: 2001\r\n\r\n{}é", "a".repeat(1_999)).leak();
-        assert_eq!(ask("half", half).expect("200").expect_err("half of a character").kind(), ErrorKind::InvalidData);
+        assert_eq!(ask("torn", half).expect("200").expect_err("half of a character").kind(), ErrorKind::InvalidData);
     }
 
     #[test]
