@@ -1,7 +1,7 @@
 //! Buttons and switches: a key of an input device, a pin, a line of a GPIO device.
 //!
 //! Nothing here wakes the thread while nothing moves, but for a pin without an interrupt: that one is looked at
-//! every [`LOOK`].
+//! every 20 ms.
 
 use super::gpio::Input;
 use super::runtime::{Fd, now, sleep_until, yield_now};
