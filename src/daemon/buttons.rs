@@ -6,7 +6,7 @@ use crate::config::{Button, Output};
 use crate::hap::press::{self, Meaning, Rules};
 use crate::io::contact::Contact;
 use crate::io::runtime::{now, or, sleep_until, sleep_until_some};
-use crate::time::Duration;
+use crate::time::{Duration, Instant};
 use crate::trace::{Cause, Repeats};
 use std::rc::Rc;
 
@@ -69,27 +69,37 @@ async fn follow(shared: &Rc<Shared>, key: &str, mut contact: Contact, state: &mu
             sleep_until_some(due).await;
             None
         });
-        match changed.await {
-            Some(Ok(down)) => state.handle_level(down, now()),
+        let (down, then) = match changed.await {
+            Some(Ok((down, since))) => (Some(down), since),
             Some(Err(error)) => return error,
-            None => {}
-        }
-        while let Some(meaning) = state.poll(now()) {
-            match meaning {
-                _ if key != BELL => {}
-                Meaning::Press(press) => shared.ring(Cause::Button, press),
-                Meaning::Reset => {
-                    log::warn!(target: "doorbell", "held for {} s: factory reset", shared.config.doorbell.reset_s);
-                    if let Err(why) = shared.reset() {
-                        log::error!(target: "doorbell", "{why}");
-                    }
-                }
-            }
+            None => (None, now()),
+        };
+        // A change may be told late, with others behind it: no more time has gone by than up to it.
+        act(shared, key, state, then);
+        if let Some(down) = down {
+            state.handle_level(down, then);
+            act(shared, key, state, then);
         }
         if key != BELL
             && let Some(off) = state.is_down()
         {
             switch_camera_off(shared, off);
+        }
+    }
+}
+
+/// Does what was meant up to `then`.
+fn act(shared: &Rc<Shared>, key: &str, state: &mut press::Button, then: Instant) {
+    while let Some(meaning) = state.poll(then) {
+        match meaning {
+            _ if key != BELL => {}
+            Meaning::Press(press) => shared.ring(Cause::Button, press),
+            Meaning::Reset => {
+                log::warn!(target: "doorbell", "held for {} s: factory reset", shared.config.doorbell.reset_s);
+                if let Err(why) = shared.reset() {
+                    log::error!(target: "doorbell", "{why}");
+                }
+            }
         }
     }
 }

@@ -231,6 +231,29 @@ mod tests {
     }
 
     #[test]
+    fn what_is_told_late_is_what_it_was() {
+        // A thread that was held up for a second hears of all changes at once; each is taken at its own time.
+        let late = |levels: &[(u64, bool)]| {
+            let debounced = Rules { settle: Duration::ZERO, ..rules(true) };
+            let (mut button, mut meant) = (Button::new(debounced), Vec::new());
+            button.handle_level(false, at(0));
+            let ends = levels.iter().map(|(ms, down)| (*ms, Some(*down))).chain([(3_000, None)]);
+            for (ms, down) in ends {
+                meant.extend(core::iter::from_fn(|| button.poll(at(ms))));
+                down.into_iter().for_each(|down| button.handle_level(down, at(ms)));
+                meant.extend(core::iter::from_fn(|| button.poll(at(ms))));
+            }
+            meant
+        };
+        assert_eq!(late(&[(100, true), (160, false), (220, true), (280, false)]), [PAIR]);
+        assert_eq!(late(&[(100, true), (160, false)]), [SINGLE]);
+        assert_eq!(late(&[(100, true), (160, false), (700, true), (760, false)]), [SINGLE, SINGLE]);
+        assert_eq!(late(&[(100, true), (1_200, false)]), [HELD]);
+        assert_eq!(late(&[(100, true), (105, false), (110, true), (180, false)]), [SINGLE], "bounces");
+        assert_eq!(late(&[(100, true), (105, false), (220, true), (280, false)]), [PAIR], "a short first press");
+    }
+
+    #[test]
     fn a_long_press_is_told_while_it_lasts() {
         assert_eq!(meant(rules(true), &[(100, true), (5_000, false)]), [(1_130, HELD)]);
         assert_eq!(meant(rules(true), &[(100, true), (1_110, false)]), [(1_540, SINGLE)], "let go just before");

@@ -8,7 +8,7 @@ use super::runtime::{Fd, now, sleep_until, yield_now};
 use crate::config::Button;
 use crate::sys::epoll::Epoll;
 use crate::sys::input::{self, Line};
-use crate::time::Duration;
+use crate::time::{Duration, Instant};
 use crate::wire::evdev::{self, EVENT_BYTES, Event};
 use std::fs::File;
 use std::io::{Error, ErrorKind, Read, Result};
@@ -18,6 +18,10 @@ use std::path::{Path, PathBuf};
 
 /// Between two looks at a pin that does not tell of changes.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// After so many events that say nothing others get their turn, however many more there are. As few as belong to a press
+/// must not: who waits for what follows it within a time would think that nothing does.
+const BURST: u32 = 16;
 
 /// Something that is down or up.
 pub struct Contact {
@@ -30,6 +34,8 @@ enum Kind {
     Key {
         device: Fd<File>,
         code: u16,
+        /// Its events have the time that does not jump.
+        stamped: bool,
         /// Events were lost; those that come are worth nothing until a report is complete.
         lost: bool,
     },
@@ -55,7 +61,8 @@ impl Contact {
                     Some(path) => open(path)?,
                     None => find(&root.join("dev/input"), *key)?,
                 };
-                Kind::Key { device: Fd::new(device)?, code: *key, lost: false }
+                let stamped = input::stamp_monotonic(device.as_fd()).is_ok();
+                Kind::Key { device: Fd::new(device)?, code: *key, stamped, lost: false }
             }
             Button::Sysfs(gpio) => {
                 let pin = Input::open(&root.join("sys/class/gpio"), gpio.number)?;
@@ -69,21 +76,22 @@ impl Contact {
         Ok(Contact { kind, told: None })
     }
 
-    /// Whether it is down: at once the first time, then whenever that has changed. Nothing is lost when the
-    /// future is dropped.
+    /// Whether it is down, and since when: at once the first time, then whenever that has changed. Where the kernel says
+    /// so the moment is that of the change, however late this thread is. Nothing is lost when the future is dropped.
     ///
     /// # Errors
     /// When it is gone: open it anew.
-    pub async fn changed(&mut self) -> Result<bool> {
+    pub async fn changed(&mut self) -> Result<(bool, Instant)> {
         loop {
-            let down = match self.told {
-                None => self.kind.is_down(),
-                Some(told) => self.kind.next(told).await,
-            }?;
-            if self.told.replace(down) != Some(down) {
-                return Ok(down);
+            for _ in 0..BURST {
+                let (down, since) = match self.told {
+                    None => (self.kind.is_down()?, now()),
+                    Some(told) => self.kind.next(told).await?,
+                };
+                if self.told.replace(down) != Some(down) {
+                    return Ok((down, since));
+                }
             }
-            // Others get their turn, however much comes that says nothing.
             yield_now().await;
         }
     }
@@ -99,10 +107,10 @@ impl Kind {
         }
     }
 
-    /// What it is after something has happened, which need not be a change.
-    async fn next(&mut self, told: bool) -> Result<bool> {
-        match self {
-            Kind::Key { device, code, lost } => {
+    /// What it is after something has happened, which need not be a change, and since when.
+    async fn next(&mut self, told: bool) -> Result<(bool, Instant)> {
+        let down = match self {
+            Kind::Key { device, code, stamped, lost } => {
                 let mut event = [0; EVENT_BYTES];
                 // A device gives whole events, and a pipe what was written into it at once.
                 let read = device.when_readable(|mut device| device.read(&mut event)).await?;
@@ -112,28 +120,33 @@ impl Kind {
                     Some(Event::Dropped) => *lost = true,
                     Some(Event::Report) if *lost => {
                         *lost = false;
-                        return self.is_down();
+                        return Ok((self.is_down()?, now()));
                     }
-                    Some(Event::Key { code: key, down }) if key == *code && !*lost => return Ok(down),
+                    Some(Event::Key { code: key, down }) if key == *code && !*lost => {
+                        let stamp = evdev::stamp(&event[..read]).filter(|_| *stamped);
+                        let age = stamp.map_or(Duration::ZERO, input::age);
+                        return Ok((down, Instant::ZERO + (now() - Instant::ZERO).saturating_sub(age)));
+                    }
                     Some(_) => {}
                 }
-                Ok(told)
+                told
             }
             Kind::Pin { changes, .. } => {
                 match changes {
                     Some(changes) => changes.readable().await?,
                     None => sleep_until(now() + LOOK).await,
                 }
-                self.is_down()
+                self.is_down()?
             }
             Kind::Line(line) => {
                 match line.get().has_events {
                     true => line.when_readable(Line::take_event).await?,
                     false => sleep_until(now() + LOOK).await,
                 }
-                self.is_down()
+                self.is_down()?
             }
-        }
+        };
+        Ok((down, now()))
     }
 }
 
@@ -164,7 +177,7 @@ mod tests {
     use std::io::Write;
 
     fn key(device: Fd<File>) -> Contact {
-        Contact { kind: Kind::Key { device, code: 2, lost: false }, told: None }
+        Contact { kind: Kind::Key { device, code: 2, stamped: false, lost: false }, told: None }
     }
 
     fn event(kind: u16, code: u16, value: i32) -> Vec<u8> {
@@ -179,12 +192,12 @@ mod tests {
         let (reader, mut writer) = std::io::pipe().unwrap();
         let mut contact = key(Fd::new(File::from(std::os::fd::OwnedFd::from(reader))).unwrap());
         Executor::default().block_on(async {
-            assert!(!contact.changed().await.unwrap(), "at once");
+            assert!(!contact.changed().await.unwrap().0, "at once");
             for (kind, code, value) in [(1, 28, 1), (0, 0, 0), (1, 2, 1), (1, 2, 2), (1, 2, 1), (1, 2, 0)] {
                 writer.write_all(&event(kind, code, value)).unwrap();
             }
-            assert!(contact.changed().await.unwrap());
-            assert!(!contact.changed().await.unwrap());
+            assert!(contact.changed().await.unwrap().0);
+            assert!(!contact.changed().await.unwrap().0);
             let silent = or(async { contact.changed().await.is_err() }, async {
                 sleep_until(now() + LOOK).await;
                 true
@@ -194,9 +207,9 @@ mod tests {
             for (kind, code, value) in [(1, 2, 1), (0, 3, 0), (1, 2, 0), (1, 2, 1), (0, 0, 0), (1, 2, 1)] {
                 writer.write_all(&event(kind, code, value)).unwrap();
             }
-            assert!(contact.changed().await.unwrap());
-            assert!(!contact.changed().await.unwrap(), "asked after the loss");
-            assert!(contact.changed().await.unwrap());
+            assert!(contact.changed().await.unwrap().0);
+            assert!(!contact.changed().await.unwrap().0, "asked after the loss");
+            assert!(contact.changed().await.unwrap().0);
             writer.write_all(&[0; 5]).unwrap();
             assert_eq!(contact.changed().await.unwrap_err().kind(), ErrorKind::InvalidData);
             drop(writer);
@@ -214,7 +227,7 @@ mod tests {
         });
         let mut contact = key(Fd::new(File::from(std::os::fd::OwnedFd::from(reader))).unwrap());
         Executor::default().block_on(async {
-            assert!(!contact.changed().await.unwrap());
+            assert!(!contact.changed().await.unwrap().0);
             or(async { panic!("{:?}", contact.changed().await) }, async {
                 for _ in 0..5 {
                     sleep_until(now() + Duration::from_millis(1)).await;

@@ -4,6 +4,7 @@ use super::ioc::{READ, WRITE, ioc};
 use std::fs::File;
 use std::io::{Error, ErrorKind, Result};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
+use std::time::Duration;
 
 /// Codes of keys are less.
 const KEYS: usize = 0x300;
@@ -15,6 +16,8 @@ type Keys = [libc::c_ulong; KEYS / WORD_BITS];
 const HAS: u32 = ioc(READ, b'E', 0x21, size_of::<Keys>());
 /// `EVIOCGKEY(…)`: those that are down.
 const DOWN: u32 = ioc(READ, b'E', 0x18, size_of::<Keys>());
+/// `EVIOCSCLOCKID`, from Linux 3.4 on.
+const CLOCK: u32 = ioc(WRITE, b'E', 0xa0, size_of::<libc::c_int>());
 
 /// Calls `ioctl` with a request that reads and writes no more than one `T`.
 fn request<T: Copy>(device: BorrowedFd<'_>, number: u32, argument: &mut T) -> Result<()> {
@@ -48,6 +51,23 @@ pub fn has_key(device: BorrowedFd<'_>, code: u16) -> Result<bool> {
 /// As [`has_key`].
 pub fn is_key_down(device: BorrowedFd<'_>, code: u16) -> Result<bool> {
     key_bit(device, DOWN, code)
+}
+
+/// Has the input device stamp its events with the time that does not jump.
+///
+/// # Errors
+/// As [`has_key`].
+pub fn stamp_monotonic(device: BorrowedFd<'_>) -> Result<()> {
+    request(device, CLOCK, &mut { libc::CLOCK_MONOTONIC as libc::c_int })
+}
+
+/// How long ago an event was that a device has stamped so.
+pub fn age(stamp: Duration) -> Duration {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one `timespec`, and this is one.
+    let known = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) } == 0;
+    let now = Duration::new(now.tv_sec as u64, now.tv_nsec as u32);
+    if known { now.saturating_sub(stamp) } else { Duration::ZERO }
 }
 
 /// `struct gpio_v2_line_request`, from Linux 5.10 on; all zero but what is named.
@@ -93,6 +113,7 @@ const _: () = {
     assert!(GET_LINE == 0xc250_b407 && GET_VALUES == 0xc010_b40e);
     assert!(GET_LINE_EVENT == 0xc030_b404 && GET_HANDLE_VALUES == 0xc040_b408);
     assert!(HAS == if cfg!(target_arch = "mips") { 0x4060_4521 } else { 0x8060_4521 });
+    assert!(CLOCK == if cfg!(target_arch = "mips") { 0x8004_45a0 } else { 0x4004_45a0 });
     assert!(DOWN == if cfg!(target_arch = "mips") { 0x4060_4518 } else { 0x8060_4518 });
 };
 
@@ -204,9 +225,20 @@ mod tests {
         let null = File::open("/dev/null").unwrap();
         assert!(has_key(null.as_fd(), 2).is_err());
         assert!(is_key_down(null.as_fd(), 2).is_err());
+        assert!(stamp_monotonic(null.as_fd()).is_err());
         assert!(Line::open(&null, 0, true).is_err());
         // A FIFO knows no requests.
         let (reader, _writer) = std::io::pipe().unwrap();
         assert!(has_key(reader.as_fd(), 2).is_err());
+    }
+
+    #[test]
+    fn ages_are_those_of_the_clock_that_does_not_jump() {
+        // No event of the future has an age.
+        assert_eq!(age(Duration::MAX), Duration::ZERO);
+        let since_boot = age(Duration::ZERO);
+        assert!(!since_boot.is_zero());
+        std::thread::sleep(Duration::from_millis(2));
+        assert!(age(since_boot) >= Duration::from_millis(2));
     }
 }

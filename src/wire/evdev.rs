@@ -1,8 +1,26 @@
 //! Keys as the kernel's input devices report them (Documentation/input/input.rst, linux/input.h).
 
+use crate::time::Duration;
+
 /// Bytes of one `struct input_event`: two words of time as wide as those of the program, then type, code and
 /// value. A 32-bit program gets 16 of every kernel, those with 64-bit time included.
 pub const EVENT_BYTES: usize = 2 * size_of::<usize>() + 8;
+
+/// When it was, on the clock that was asked for, of an event of either size.
+pub fn stamp(event: &[u8]) -> Option<Duration> {
+    let (seconds, micros) = match event.len() {
+        16 => {
+            let (seconds, rest) = event.split_first_chunk()?;
+            (u64::from(u32::from_ne_bytes(*seconds)), u32::from_ne_bytes(*rest.first_chunk()?))
+        }
+        24 => {
+            let (seconds, rest) = event.split_first_chunk()?;
+            (u64::from_ne_bytes(*seconds), u64::from_ne_bytes(*rest.first_chunk()?) as u32)
+        }
+        _ => return None,
+    };
+    Duration::from_secs(seconds).checked_add(Duration::from_micros(micros.into()))
+}
 
 /// Something that a device reports.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -110,8 +128,20 @@ mod tests {
     fn another_size_is_no_event() {
         for len in (0..=48).filter(|len| ![16, 24].contains(len)) {
             assert_eq!(parse(&vec![1; len]), None, "{len}");
+            assert_eq!(stamp(&vec![1; len]), None, "{len}");
         }
         assert!(parse(&[0; EVENT_BYTES]).is_some());
+    }
+
+    #[test]
+    fn both_sizes_have_a_stamp() {
+        let rest = event(0, 1, 2, 1);
+        let narrow = [&4_000_000_000_u32.to_ne_bytes()[..], &7_u32.to_ne_bytes(), &rest].concat();
+        let wide = [&4_000_000_000_u64.to_ne_bytes()[..], &7_u64.to_ne_bytes(), &rest].concat();
+        for event in [narrow, wide] {
+            assert_eq!(stamp(&event), Some(Duration::from_micros(4_000_000_000_000_007)));
+        }
+        assert_eq!(stamp(&[0xff; 24]), None, "no such moment");
     }
 
     #[test]

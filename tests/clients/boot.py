@@ -321,7 +321,7 @@ async def all_presses(step, camera, session, options):
     await told_of(again, press, 2, "a long press")
     # The machine sends them one behind the other, but a busy one may be late with the second.
     for _ in range(5):
-        await camera.machine("sendkey 1 60\nsendkey 1 60")
+        await camera.machine("sendkey 1 100\nsendkey 1 100")
         if (seen := await again.event(press, EVENT_S)) != 0:
             break
         await again.told(2)
