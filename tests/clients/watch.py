@@ -78,19 +78,24 @@ class Picture(_Watcher):
         """Copied."""
         return ["-c", "copy", str(self.file)]
 
-    async def end(self):
-        """Stops; how many pictures decode, their size and what ffmpeg had to say."""
-        await self.stop()
+    def probe(self, *options):
+        """ffprobe's answer about the video, and what it had to say."""
         probe = subprocess.run(
-            ["ffprobe", "-v", "error", "-count_frames", "-select_streams", "v", "-show_entries",
-             "stream=nb_read_frames,width,height", "-of", "json", str(self.file)],
+            ["ffprobe", "-v", "error", "-select_streams", "v", *options, "-of", "json", str(self.file)],
             capture_output=True, text=True, check=True,
         )  # fmt: skip
-        stream = json.loads(probe.stdout)["streams"][0]
+        return json.loads(probe.stdout)["streams"][0], probe.stderr.splitlines()
+
+    async def end(self, whole=True):
+        """Stops; how many pictures decode, their size and what ffmpeg had to say. The last one only if it is whole."""
+        await self.stop()
+        received = int(self.probe("-count_packets", "-show_entries", "stream=nb_read_packets")[0]["nb_read_packets"])
+        stream, said = self.probe("-count_frames", "-read_intervals", f"%+#{received if whole else received - 1}",
+                                  "-show_entries", "stream=nb_read_frames,width,height")  # fmt: skip
         words = [line for line in self.log.read_text(errors="replace").splitlines() if complaint(line)]
         return {
             "frames": int(stream["nb_read_frames"]), "width": stream["width"], "height": stream["height"],
-            "errors": words + [line for line in probe.stderr.splitlines() if complaint(line)],
+            "errors": words + [line for line in said if complaint(line)],
         }  # fmt: skip
 
 
