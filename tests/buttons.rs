@@ -220,7 +220,9 @@ fn the_camera_is_switched_off_at_the_camera() {
 fn a_switch_that_cannot_be_read_is_on() {
     let folder = Folder::new("unknown");
     fs::create_dir_all(folder.path("root")).unwrap();
-    let program = run(&folder, &json!({"privacy": {"switch": "sysfs:17"}}));
+    let said = folder.path("said");
+    let hook = format!("echo $HKSVD_PRIVACY >>'{}'", said.display());
+    let program = run(&folder, &json!({"privacy": {"switch": "sysfs:17"}, "hooks": {"camera_active": hook}}));
     program.wait_said("privacy.switch: No such file or directory");
     let (_, mut client) = Client::pair(program.port());
     assert_eq!(client.read("21A", "227"), json!(1));
@@ -228,6 +230,8 @@ fn a_switch_that_cannot_be_read_is_on() {
     fs::write(pin(&folder, 17).join("value"), "0\n").unwrap();
     client.subscribe("21A", "227");
     client.wait_event("21A", "227", false);
+    // Nobody was let look before the switch was looked for.
+    eventually("both told", || (fs::read_to_string(&said).ok()? == "on\noff\n").then_some(()));
     program.stop();
 }
 

@@ -222,9 +222,10 @@ fn bring_up(
     executor.spawn(watch_motion(shared.clone()));
     start_control(&shared, budget, sockets.control, sockets.control_tcp)?;
     start_sources(&shared, budget);
+    // Before the hooks: a switch that is on has nobody look at the first either.
+    buttons::start(&shared);
     states::start(&shared);
     encoder::start(&shared);
-    buttons::start(&shared);
     #[cfg(feature = "opus")]
     executor.spawn(sound::play(shared.clone()));
     if shared.config.hap.mdns {
