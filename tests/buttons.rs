@@ -236,6 +236,29 @@ fn a_switch_that_cannot_be_read_is_on() {
 }
 
 #[test]
+fn a_finger_that_left_while_the_daemon_stood_still_held_no_longer() {
+    let folder = Folder::new("late");
+    let value = pin(&folder, 17).join("value");
+    let program = run(&folder, &json!({"doorbell": {"button": "sysfs:17:low", "presses": "all", "reset_s": 3}}));
+    let (_, mut client) = Client::pair(program.port());
+    client.subscribe("121", "73");
+    fs::write(&value, "0\n").unwrap();
+    assert_eq!(presses(&mut client, 1), [2]);
+    program.signal("STOP");
+    std::thread::sleep(Duration::from_secs(3));
+    fs::write(&value, "1\n").unwrap();
+    program.signal("CONT");
+    // Of whatever length it is on a busy machine.
+    std::thread::sleep(SHORT * 4);
+    fs::write(&value, "0\n").unwrap();
+    std::thread::sleep(SHORT * 4);
+    fs::write(&value, "1\n").unwrap();
+    presses(&mut client, 1);
+    assert!(program.said("factory reset").is_empty());
+    program.stop();
+}
+
+#[test]
 fn a_lamp_and_the_firmwares_night_vision_follow_home() {
     let folder = Folder::new("lamp");
     let lamp = folder.path("root/sys/class/leds/led_blue");

@@ -69,16 +69,19 @@ async fn follow(shared: &Rc<Shared>, key: &str, mut contact: Contact, state: &mu
             sleep_until_some(due).await;
             None
         });
-        let (down, then) = match changed.await {
-            Some(Ok((down, since))) => (Some(down), since),
+        match changed.await {
+            // A change may be told late, with others behind it: no more time has gone by than up to it. Where nobody
+            // says when it was, it may have been right after the last look: a finger that is gone held no longer.
+            Some(Ok((down, since))) => {
+                if let Some(since) = since {
+                    act(shared, key, state, since);
+                }
+                let since = since.unwrap_or_else(now);
+                state.handle_level(down, since);
+                act(shared, key, state, since);
+            }
             Some(Err(error)) => return error,
-            None => (None, now()),
-        };
-        // A change may be told late, with others behind it: no more time has gone by than up to it.
-        act(shared, key, state, then);
-        if let Some(down) = down {
-            state.handle_level(down, then);
-            act(shared, key, state, then);
+            None => act(shared, key, state, now()),
         }
         if key != BELL
             && let Some(off) = state.is_down()

@@ -76,16 +76,17 @@ impl Contact {
         Ok(Contact { kind, told: None })
     }
 
-    /// Whether it is down, and since when: at once the first time, then whenever that has changed. Where the kernel says
-    /// so the moment is that of the change, however late this thread is. Nothing is lost when the future is dropped.
+    /// Whether it is down, and since when: at once the first time, then whenever that has changed. The moment is that of
+    /// the change, however late this thread is, where the kernel says so; `None` where it does not. Nothing is lost when
+    /// the future is dropped.
     ///
     /// # Errors
     /// When it is gone: open it anew.
-    pub async fn changed(&mut self) -> Result<(bool, Instant)> {
+    pub async fn changed(&mut self) -> Result<(bool, Option<Instant>)> {
         loop {
             for _ in 0..BURST {
                 let (down, since) = match self.told {
-                    None => (self.kind.is_down()?, now()),
+                    None => (self.kind.is_down()?, None),
                     Some(told) => self.kind.next(told).await?,
                 };
                 if self.told.replace(down) != Some(down) {
@@ -108,7 +109,7 @@ impl Kind {
     }
 
     /// What it is after something has happened, which need not be a change, and since when.
-    async fn next(&mut self, told: bool) -> Result<(bool, Instant)> {
+    async fn next(&mut self, told: bool) -> Result<(bool, Option<Instant>)> {
         let down = match self {
             Kind::Key { device, code, stamped, lost } => {
                 let mut event = [0; EVENT_BYTES];
@@ -120,12 +121,10 @@ impl Kind {
                     Some(Event::Dropped) => *lost = true,
                     Some(Event::Report) if *lost => {
                         *lost = false;
-                        return Ok((self.is_down()?, now()));
+                        return Ok((self.is_down()?, None));
                     }
                     Some(Event::Key { code: key, down }) if key == *code && !*lost => {
-                        let stamp = evdev::stamp(&event[..read]).filter(|_| *stamped);
-                        let age = stamp.map_or(Duration::ZERO, input::age);
-                        return Ok((down, Instant::ZERO + (now() - Instant::ZERO).saturating_sub(age)));
+                        return Ok((down, evdev::stamp(&event[..read]).filter(|_| *stamped).map(moment)));
                     }
                     Some(_) => {}
                 }
@@ -139,15 +138,21 @@ impl Kind {
                 self.is_down()?
             }
             Kind::Line(line) => {
-                match line.get().has_events {
-                    true => line.when_readable(Line::take_event).await?,
-                    false => sleep_until(now() + LOOK).await,
+                if line.get().has_events {
+                    let (down, stamp) = line.when_readable(Line::take_event).await?;
+                    return Ok((down, stamp.map(moment)));
                 }
+                sleep_until(now() + LOOK).await;
                 self.is_down()?
             }
         };
-        Ok((down, now()))
+        Ok((down, None))
     }
+}
+
+/// When it was that the kernel's clock showed this.
+fn moment(stamp: core::time::Duration) -> Instant {
+    Instant::ZERO + (now() - Instant::ZERO).saturating_sub(input::age(stamp))
 }
 
 fn open(path: &Path) -> Result<File> {

@@ -136,8 +136,8 @@ pub struct Line {
 }
 
 impl Line {
-    /// Asks `chip` for its line of this number, by the interface of 5.10, by that of 4.8, and at last without
-    /// an interrupt, which some lines do not have.
+    /// Asks `chip` for its line of this number, by the interface of 5.10, by that of 4.8, and at last, by that of 5.10
+    /// again, without an interrupt, which some lines do not have.
     ///
     /// # Errors
     /// When it is no GPIO device, has no such line, or somebody else uses it.
@@ -191,14 +191,29 @@ impl Line {
         request(self.file.as_fd(), GET_HANDLE_VALUES, &mut values).map(|()| values[0] == 1)
     }
 
-    /// Takes one change of the line.
+    /// Takes one change of the line: whether it has become active, and when, in the time that does not jump. Kernels
+    /// before 5.7 have another time, so that the interface of 4.8 says none.
     ///
     /// # Errors
     /// `WouldBlock` when there is none; when the chip is gone.
-    pub fn take_event(&self) -> Result<()> {
-        // That of 5.10 has 48 bytes, that of 4.8 has 16; 12 on i386.
-        std::io::Read::read(&mut &self.file, &mut [0; 48][..if self.v2 { 48 } else { 16 }]).map(drop)
+    pub fn take_event(&self) -> Result<(bool, Option<Duration>)> {
+        let mut event = [0; EVENT_BYTES];
+        // 12 bytes on i386.
+        let read = std::io::Read::read(&mut &self.file, &mut event[..if self.v2 { EVENT_BYTES } else { 16 }])?;
+        change(&event[..read], self.v2).ok_or_else(|| ErrorKind::InvalidData.into())
     }
+}
+
+/// Of `struct gpio_v2_line_event`.
+const EVENT_BYTES: usize = 48;
+
+/// Both structures of an event begin with nanoseconds and, in words of their own, what it was: 1 is up, 2 is down, of
+/// an active-low line the other way round.
+fn change(event: &[u8], v2: bool) -> Option<(bool, Option<Duration>)> {
+    let (nanoseconds, rest) = event.split_first_chunk::<8>()?;
+    let id = u32::from_ne_bytes(*rest.first_chunk()?);
+    let at = v2.then(|| Duration::from_nanos(u64::from_ne_bytes(*nanoseconds)));
+    matches!(id, 1 | 2).then_some((id == 1, at))
 }
 
 impl AsFd for Line {
@@ -230,6 +245,17 @@ mod tests {
         // A FIFO knows no requests.
         let (reader, _writer) = std::io::pipe().unwrap();
         assert!(has_key(reader.as_fd(), 2).is_err());
+    }
+
+    #[test]
+    fn changes_of_lines() {
+        let event = |id: u32| [&5_000_000_007u64.to_ne_bytes()[..], &id.to_ne_bytes(), &[0; 36]].concat();
+        assert_eq!(change(&event(1), true), Some((true, Some(Duration::new(5, 7)))));
+        assert_eq!(change(&event(2), true), Some((false, Some(Duration::new(5, 7)))));
+        assert_eq!(change(&event(2)[..16], false), Some((false, None)));
+        for (event, len) in [(event(0), 48), (event(3), 48), (event(1), 11), (event(1), 0)] {
+            assert_eq!(change(&event[..len], true), None);
+        }
     }
 
     #[test]
