@@ -99,9 +99,10 @@ define HKSVD_INSTALL_INIT_SYSV
 endef
 
 # Not while installing: with a folder for each package, another one's list is not there yet. The init script does the
-# same on cameras whose list is older.
+# same on cameras whose list is older. The last line may lack its end.
 define HKSVD_KEEP_OVER_UPGRADES
 	if [ -f $(TARGET_DIR)/etc/cfg-backup.list ]; then \
+		[ -z "$$(tail -c 1 $(TARGET_DIR)/etc/cfg-backup.list)" ] || echo >>$(TARGET_DIR)/etc/cfg-backup.list; \
 		for kept in /etc/hksvd /etc/hksvd.json; do \
 			grep -qxF $$kept $(TARGET_DIR)/etc/cfg-backup.list || \
 				echo $$kept >>$(TARGET_DIR)/etc/cfg-backup.list || exit 1; \
