@@ -40,15 +40,17 @@ change() { # VERB ARGUMENTS...
 	fi
 }
 
-# Too large for a variable of the shell, and bytes that it would lose.
+# Too large for a variable of the shell, and bytes that it would lose. The file has no name any more when the server ends
+# this script because nobody waits for the picture.
 picture() {
 	file=$(mktemp /tmp/hksvd-picture.XXXXXX) || refuse "503 Service Unavailable" "/tmp is full"
-	if said=$("$HKSVD" snapshot - 2>&1 >"$file" </dev/null); then
+	exec 3>"$file"
+	exec 4<"$file"
+	rm -f "$file"
+	if said=$("$HKSVD" snapshot - 2>&1 >&3 </dev/null); then
 		answer "200 OK" image/jpeg
-		cat "$file"
-		rm -f "$file"
+		cat <&4
 	else
-		rm -f "$file"
 		refuse "503 Service Unavailable" "$said"
 	fi
 }
