@@ -96,7 +96,7 @@
   // The lines are two characters a module, `##` where it is light.
   async function code() {
     drawn = true;
-    const text = await (await ask("qr")).text().catch((error) => { drawn = false; throw error; });
+    const text = await ask("qr").then((answer) => answer.text()).catch((error) => { drawn = false; throw error; });
     const rows = text.split("\n").filter((line) => /^(##|  )+$/.test(line) && line.length > 40);
     const side = rows.length;
     let path = "";
@@ -240,7 +240,10 @@
   async function tick(n) {
     if (!document.hidden) {
       try {
+        const before = status;
         status = await (await ask("status")).json();
+        // A daemon that has begun anew may have been reset and have another code.
+        if (before && status.uptime_s < before.uptime_s) drawn = false;
         show();
         if (n % 10 === 0) picture().catch(() => {});
         if (n % 10 === 5 || n === 0) await events();
