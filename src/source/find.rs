@@ -68,8 +68,7 @@ pub const FRAME_BUFFER: &str = "dev/shm/fshare_frame_buf";
 
 /// The V4L2 devices that offer H.264.
 fn v4l2_nodes(root: &Path) -> Vec<PathBuf> {
-    let nodes = (0..16).map(|n| root.join(format!("dev/video{n}")));
-    nodes.filter(|path| v4l2::offers(path).is_ok_and(|offer| offer.has_h264())).collect()
+    v4l2::nodes(root).filter(|path| v4l2::offers(path).is_ok_and(|offer| offer.has_h264())).collect()
 }
 
 /// Looks for everything on the camera whose file system begins at `root`.

@@ -262,11 +262,22 @@ pub async fn picture(path: &Path, most: usize) -> Result<Vec<u8>> {
     Err(Error::new(ErrorKind::InvalidData, "no whole picture came, or none that is small enough"))
 }
 
-/// Where JPEG pictures of what this node shows come from: another node of the device, or this one, which then must not
-/// stream. Nodes are looked for in `dev` under `root`.
+/// The nodes to look at in `dev` under `root`. Those of a gadget are none: with them this machine is somebody else's
+/// webcam, and in old kernels whoever closes one, just to have asked what it is, ends its stream.
+pub fn nodes(root: &Path) -> impl Iterator<Item = PathBuf> {
+    let is_gadget = |n: &u8| {
+        // The name that old kernels have for it is `gadget`; newer ones have it with a number behind it.
+        let device = root.join(format!("sys/class/video4linux/video{n}/device")).canonicalize();
+        device.is_ok_and(|path| path.iter().any(|name| name.as_encoded_bytes().starts_with(b"gadget")))
+    };
+    (0..16).filter(move |n| !is_gadget(n)).map(|n| root.join(format!("dev/video{n}")))
+}
+
+/// Where JPEG pictures of what this node shows come from: another of the [`nodes`] of the device, or this one, which
+/// then must not stream.
 pub fn picture_node(root: &Path, source: &Path) -> Option<PathBuf> {
     let own = offers(source).ok()?;
-    let others = (0..16).map(|n| root.join(format!("dev/video{n}"))).filter(|path| path != source);
     let beside = |path: &PathBuf| offers(path).is_ok_and(|offer| offer.has_jpeg() && offer.is_beside(&own));
-    others.into_iter().find(beside).or_else(|| own.has_jpeg().then(|| source.to_path_buf()))
+    let other = nodes(root).filter(|path| path != source).find(beside);
+    other.or_else(|| own.has_jpeg().then(|| source.to_path_buf()))
 }

@@ -593,3 +593,20 @@ fn what_is_no_device_is_said() {
     assert_eq!(refused("/nothing/video0").kind(), ErrorKind::NotFound);
     assert_eq!(refused("/dev/null").to_string(), "no V4L2 device");
 }
+
+#[test]
+fn the_node_of_a_gadget_is_left_alone() {
+    let root = std::env::temp_dir().join(format!("hksvd-v4l2-{}", std::process::id()));
+    let devices = ["soc/13500000.otg/gadget", "soc/13500000.otg/gadget.0", "virtual/loopback", "soc/usb1/1-1/1-1:1.0"];
+    for (n, device) in devices.into_iter().enumerate() {
+        let class = root.join(format!("sys/class/video4linux/video{n}"));
+        let device = root.join("sys/devices").join(device);
+        std::fs::create_dir_all(&class).expect("a folder");
+        std::fs::create_dir_all(&device).expect("a folder");
+        std::os::unix::fs::symlink(device, class.join("device")).expect("a link");
+    }
+    let nodes: Vec<_> = super::nodes(&root).collect();
+    std::fs::remove_dir_all(&root).expect("it was there");
+    assert_eq!(nodes.len(), 14);
+    assert_eq!(nodes[..3], [2, 3, 4].map(|n| root.join(format!("dev/video{n}"))));
+}
