@@ -25,6 +25,10 @@ const LOCKED: Duration = Duration::from_millis(2);
 /// Looks at a locked buffer before it is read all the same: the programs that are known to work never asked.
 const LOCKED_MAX: u8 = 5;
 
+/// Looks at a place whose header does not fit before that counts as a loss: a writer may say where a frame ends before
+/// it is there.
+const MISFITS_MAX: u8 = 5;
+
 /// Nothing for so long is worth a word, and the buffer is opened anew.
 const STALL: Duration = Duration::from_secs(2);
 
@@ -194,13 +198,14 @@ struct Buffer {
     /// Where the next frame will be; the newest is waited for when it is not known.
     next: Option<u32>,
     locked: u8,
+    misfits: u8,
 }
 
 impl Buffer {
     fn open(path: &Path, layout: Layout) -> Result<Self> {
         let file = File::open(path)?;
         let file_bytes = u32::try_from(file.metadata()?.len()).map_err(|_| ErrorKind::InvalidData)?;
-        Ok(Buffer { file, layout, file_bytes, next: None, locked: 0 })
+        Ok(Buffer { file, layout, file_bytes, next: None, locked: 0, misfits: 0 })
     }
 
     fn control(&self) -> Option<Control> {
@@ -236,15 +241,26 @@ impl Buffer {
         }
         self.locked = 0;
         let at = *self.next.get_or_insert(control.end);
-        match control.available(at) {
-            None => Found::Lost,
-            Some(0) => Found::Nothing,
-            Some(available) => match self.frame(&control, at) {
-                Some(place) if place.frame.total < available => Found::Frame(place),
-                Some(place) if place.frame.total == available => Found::Nothing,
-                _ => Found::Lost,
-            },
+        let misfits = core::mem::take(&mut self.misfits);
+        let Some(available) = control.available(at) else { return Found::Lost };
+        if available == 0 {
+            return Found::Nothing;
         }
+        if let Some(place) = self.frame(&control, at) {
+            match available.checked_sub(place.frame.total) {
+                Some(0) => return Found::Nothing,
+                // What is left of an older frame may look like a header, but not like one with another behind it.
+                Some(rest) if self.frame(&control, place.next).is_some_and(|behind| behind.frame.total <= rest) => {
+                    return Found::Frame(place);
+                }
+                _ => {}
+            }
+        }
+        if misfits == MISFITS_MAX {
+            return Found::Lost;
+        }
+        self.misfits = misfits + 1;
+        Found::Nothing
     }
 
     /// Its header once nobody writes it.
@@ -268,6 +284,64 @@ impl Buffer {
 mod tests {
     use super::*;
     use crate::io::runtime::Executor;
+
+    /// A buffer with room for 1000 bytes of frames, and the file behind it.
+    fn buffer(name: &str) -> (Buffer, impl Fn(u32, u32)) {
+        let path = std::env::temp_dir().join(format!("hksvd-yi-{name}-{}", std::process::id()));
+        let layout = Layout::of("y20ga").unwrap();
+        let file = File::options().write(true).create(true).truncate(true).open(&path).unwrap();
+        file.set_len(u64::from(layout.frames_at()) + 1000).unwrap();
+        let buffer = Buffer::open(&path, layout).unwrap();
+        std::fs::remove_file(path).unwrap();
+        (buffer, move |at: u32, word: u32| file.write_all_at(&word.to_le_bytes(), at.into()).unwrap())
+    }
+
+    fn found(buffer: &mut Buffer) -> String {
+        match buffer.poll() {
+            Found::Frame(place) => format!("{} bytes at {}", place.frame.total, place.at),
+            Found::Nothing => "nothing".into(),
+            Found::Locked => "locked".into(),
+            Found::Lost => "lost".into(),
+        }
+    }
+
+    #[test]
+    fn a_frame_that_is_announced_before_it_is_there_is_waited_for() {
+        let (mut buffer, put) = buffer("early");
+        let end = |end: u32| {
+            put(4, end);
+            put(12, end);
+        };
+        // A header has its length in front, and 22 bytes.
+        let frame = |at: u32, total: u32| put(300 + at, total.wrapping_sub(22));
+        assert_eq!(found(&mut buffer), "nothing");
+        frame(0, u32::MAX);
+        end(100);
+        for _ in 0..4 {
+            assert_eq!(found(&mut buffer), "nothing", "it lies as far as it has an end");
+        }
+        // Now it is the newest, and the one behind it is announced.
+        frame(0, 100);
+        for _ in 0..9 {
+            assert_eq!(found(&mut buffer), "nothing");
+        }
+        end(200);
+        assert_eq!(found(&mut buffer), "nothing");
+        frame(100, 100);
+        assert_eq!(found(&mut buffer), "100 bytes at 0");
+        // What lies there is of an older frame: it would end within the new one.
+        buffer.next = Some(100);
+        frame(100, 40);
+        frame(140, 61);
+        assert_eq!(found(&mut buffer), "nothing");
+        frame(100, 50);
+        frame(150, 50);
+        assert_eq!(found(&mut buffer), "50 bytes at 100");
+        // It never comes.
+        frame(100, 101);
+        let looks: Vec<_> = (0..7).map(|_| found(&mut buffer)).collect();
+        assert_eq!(looks, ["nothing", "nothing", "nothing", "nothing", "nothing", "lost", "nothing"]);
+    }
 
     #[test]
     fn the_camera_says_what_its_streams_are() {
