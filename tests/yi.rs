@@ -185,7 +185,10 @@ fn fifos_of_yi_hack_are_known_by_their_names() {
     program.wait_status("pictures come", |s| s["frames"].as_u64() > Some(10));
     assert!(folder.path("audio_fifo.requested").exists());
     assert_eq!(folder.path("audio_in_fifo.requested").exists(), cfg!(feature = "opus"));
-    // The sound comes later than the pictures.
+    // The sound comes later than the pictures, and as AAC later than as samples.
+    let samples = Feeder::new(folder.path("audio_fifo"), Duration::from_millis(20));
+    samples.play(&Arc::new(vec![vec![0; 320]]));
+    program.wait_status("samples", |s| s["source"]["audio"] != "none");
     let audio = Feeder::new(folder.path("aac_audio_fifo"), Duration::from_millis(64));
     audio.play(&adts_frames(AUDIO));
     program.wait_status("the sound", |s| s["source"]["audio"] == "AAC-LC 16000 Hz");

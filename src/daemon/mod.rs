@@ -395,16 +395,24 @@ enum Heard {
 
 /// Plays a FIFO with sound for ever.
 async fn play_sound(sound: Heard, shared: Rc<Shared>, mut feed: Feed) {
-    let (path, format) = match sound {
-        Heard::At(path) => (path, feed.sound_format()),
-        Heard::Beside(video) => yi::sound_beside(&video, shared.config.audio.rate_hz).await,
-    };
     let heard = || live::is_anybody_listening(&shared);
-    let play = async || match format {
-        Format::Adts => fifo::audio(&path, &shared.media_changed, &heard, &mut feed).await,
-        Format::Pcm { rate_hz } => fifo::pcm(&path, rate_hz, &mut feed).await,
-    };
-    keep_up("audio.source", play).await;
+    loop {
+        let (path, format) = match &sound {
+            Heard::At(path) => (path.clone(), feed.sound_format()),
+            Heard::Beside(video) => yi::sound_beside(video, shared.config.audio.rate_hz).await,
+        };
+        let better = async {
+            match (&sound, format) {
+                (Heard::Beside(_), Format::Pcm { .. }) => yi::aac_beside(&path).await,
+                _ => core::future::pending().await,
+            }
+        };
+        let play = async || match format {
+            Format::Adts => fifo::audio(&path, &shared.media_changed, &heard, &mut feed).await,
+            Format::Pcm { rate_hz } => fifo::pcm(&path, rate_hz, &mut feed).await,
+        };
+        or(keep_up("audio.source", play), better).await;
+    }
 }
 
 /// Plays a source of video for ever.

@@ -13,6 +13,9 @@ use std::io::{Error, ErrorKind, Result};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+/// The FIFO with AAC.
+const AAC: &str = "aac_audio_fifo";
+
 /// Between two attempts to open.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -54,7 +57,7 @@ pub(super) fn codec(path: &Path) -> Result<()> {
 
 /// The sound that belongs to a FIFO with video, once there is some: AAC, which recordings want, before PCM.
 pub async fn sound_beside(video: &Path, rate_hz: u32) -> (PathBuf, Format) {
-    let (aac, pcm) = (video.with_file_name("aac_audio_fifo"), video.with_file_name("audio_fifo"));
+    let (aac, pcm) = (video.with_file_name(AAC), video.with_file_name("audio_fifo"));
     request(&pcm);
     loop {
         if aac.exists() {
@@ -63,6 +66,13 @@ pub async fn sound_beside(video: &Path, rate_hz: u32) -> (PathBuf, Format) {
         if pcm.exists() {
             return (pcm, Format::Pcm { rate_hz });
         }
+        sleep_until(now() + RETRY).await;
+    }
+}
+
+/// Returns once there is AAC beside a FIFO with PCM: whoever makes it may start later.
+pub async fn aac_beside(pcm: &Path) {
+    while !pcm.with_file_name(AAC).exists() {
         sleep_until(now() + RETRY).await;
     }
 }
@@ -283,7 +293,7 @@ impl Buffer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::runtime::Executor;
+    use crate::io::runtime::{Executor, or};
 
     /// A buffer with room for 1000 bytes of frames, and the file behind it.
     fn buffer(name: &str) -> (Buffer, impl Fn(u32, u32)) {
@@ -370,8 +380,24 @@ mod tests {
         says("audio_fifo", "");
         assert_eq!(sound(), (folder.join("audio_fifo"), Format::Pcm { rate_hz: 8_000 }));
         assert!(folder.join("audio_fifo.requested").exists());
+        let is_early = || {
+            let late = async { sleep_until(now() + Duration::from_millis(20)).await };
+            let aac = async { aac_beside(&folder.join("audio_fifo")).await };
+            Executor::default().block_on(or(
+                async {
+                    aac.await;
+                    false
+                },
+                async {
+                    late.await;
+                    true
+                },
+            ))
+        };
+        assert!(is_early());
         says("aac_audio_fifo", "");
         assert_eq!(sound(), (folder.join("aac_audio_fifo"), Format::Adts));
+        assert!(!is_early());
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }
