@@ -143,7 +143,10 @@ fn is_known(header: &Header) -> bool {
     match header.codec {
         Codec::AAC => header.profile == LC,
         Codec::OPUS => true,
-        Codec::L16 | Codec::PCMU | Codec::PCMA => (8_000..=48_000).contains(&header.rate),
+        // A rate that has no divisor with ours would make a resampler of some megabytes.
+        Codec::L16 | Codec::PCMU | Codec::PCMA => {
+            (8_000..=48_000).contains(&header.rate) && header.rate.is_multiple_of(50)
+        }
         _ => false,
     }
 }
@@ -172,5 +175,20 @@ mod tests {
         assert_eq!(to_pcm(Codec::PCMA, b"\x2a\xd5", &mut pcm), [-32_256, 8]);
         // No more than there is room for.
         assert_eq!(to_pcm(Codec::PCMA, &[0xd5; 9], &mut pcm), [8; 4]);
+    }
+
+    #[test]
+    fn rates_of_no_use_are_not_taken() {
+        let mut bytes = [0; crate::wire::raptor::HEADER_BYTES];
+        for (at, word) in [(12, 4), (28, Codec::L16.0), (52, crate::wire::raptor::MAGIC_VALUE), (56, 4)] {
+            bytes[at..at + 4].copy_from_slice(&word.to_le_bytes());
+        }
+        let header = Header::parse(&bytes).unwrap();
+        for rate in [8_000, 11_050, 16_000, 44_100, 48_000] {
+            assert!(is_known(&Header { rate, ..header }), "{rate}");
+        }
+        for rate in [0, 7_950, 11_025, 15_999, 47_981, 48_050, u32::MAX] {
+            assert!(!is_known(&Header { rate, ..header }), "{rate}");
+        }
     }
 }
