@@ -8,6 +8,9 @@ use crate::wire::{Malformed, aac, hex};
 /// The largest AAC-LC frame of two channels (ISO/IEC 14496-3 §4.5.3: 6,144 bits for each), with some room.
 const FRAME_BYTES: usize = 2048;
 
+/// AAC frames of a packet: more than a second. To find one of them takes all that are in front of it.
+const FRAMES_MAX: usize = 64;
+
 /// Samples are handed out in pieces of 20 ms, whatever a packet holds: the clock of the sound goes by equal frames.
 const PIECES_PER_S: u32 = 50;
 
@@ -243,6 +246,9 @@ impl Sound {
             }
             let frame;
             (frame, frames) = frames.split_at_checked(size).ok_or(SHORT)?;
+            if index == FRAMES_MAX {
+                return Err(Malformed("an AAC packet of too many frames"));
+            }
             if index == self.taken {
                 self.awaited = 0;
                 self.frame.clear();
@@ -340,6 +346,14 @@ mod tests {
             assert!(out.last().unwrap().is_err() && out.len() <= 3);
         }
         assert_eq!(all(&mut sound, &three, true).len(), 3);
+    }
+
+    #[test]
+    fn a_packet_of_nothing_but_headers_has_an_end() {
+        let mut sound = sound();
+        let out = all(&mut sound, &packet(&[0; 4090], b""), true);
+        assert_eq!((out.len(), out.iter().filter(|r| r.is_ok()).count()), (65, 64));
+        assert_eq!(all(&mut sound, &packet(&[1; 64], &[7; 64]), true), vec![Ok(vec![7]); 64]);
     }
 
     #[test]
