@@ -12,6 +12,7 @@ use super::{Sink, Track, Trouble, Troubles, snapshot};
 use crate::io::runtime::{Fd, Signal, now, or, sleep_until, yield_now};
 use crate::time::{Duration, Instant};
 use crate::trace::Repeats;
+use crate::wire::h264::AnnexB;
 pub use bitrate::Bitrate;
 use device::{Device, JPEG, Node, Stream, Taken};
 pub use device::{H264, Offer, Size, fourcc, offers};
@@ -21,6 +22,9 @@ use std::path::{Path, PathBuf};
 
 /// Nothing for so long, and the stream is started anew: some drivers stop without a word.
 const STALL: Duration = Duration::from_secs(2);
+
+/// And from the start to the first picture: there are encoders that load their firmware then.
+const FIRST: Duration = Duration::from_secs(10);
 
 /// Between two attempts to open: doubled each time, up to the second.
 const RETRY: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(5)];
@@ -125,7 +129,7 @@ pub async fn play(path: &Path, fps: u32, access_unit_bytes: usize, wanted: &Sign
             }
             Err(error) => error,
         };
-        if player.has_seen {
+        if player.has_picture {
             pause = RETRY[0];
         }
         sink.trouble(Track::Video, if player.has_seen { Trouble::WriterGone } else { Trouble::Missing });
@@ -144,8 +148,10 @@ struct Player {
     /// The last number, and how many have come in a row.
     sequence: Option<(u32, u32)>,
     asked: Option<Instant>,
-    /// Since the device was opened.
+    /// A buffer, since the device was opened.
     has_seen: bool,
+    /// And a picture in it.
+    has_picture: bool,
 }
 
 impl Player {
@@ -157,6 +163,7 @@ impl Player {
             sequence: None,
             asked: None,
             has_seen: false,
+            has_picture: false,
         }
     }
 
@@ -164,21 +171,21 @@ impl Player {
         self.pictures.reset();
         self.clock = Clock::default();
         self.sequence = None;
-        self.has_seen = false;
+        (self.has_seen, self.has_picture) = (false, false);
     }
 
     async fn play(&mut self, capture: &mut Capture, wanted: &Signal, sink: &mut dyn Sink) -> Error {
         // Of the last buffer: viewers without pictures ask for key frames again and again.
         let mut latest = now();
         loop {
-            let seen = wanted.count();
+            let (seen, patience) = (wanted.count(), self.patience());
             let take = async { Some(capture.take(self.pictures.receive_buffer()).await) };
             let asked = async {
                 wanted.changed(seen).await;
                 None
             };
             let late = async {
-                sleep_until(latest + STALL).await;
+                sleep_until(latest + patience).await;
                 Some(Err(ErrorKind::TimedOut.into()))
             };
             match or(take, or(asked, late)).await {
@@ -195,6 +202,11 @@ impl Player {
             }
             yield_now().await;
         }
+    }
+
+    /// For the next buffer.
+    fn patience(&self) -> Duration {
+        if self.has_picture { STALL } else { FIRST }
     }
 
     /// What is in the buffer of the pictures belongs to them, or is lost.
@@ -216,6 +228,10 @@ impl Player {
             return self.force_key_frame(device, now);
         }
         self.has_seen = true;
+        if !self.has_picture {
+            let bytes = self.pictures.receive_buffer().get(..taken.length).unwrap_or_default();
+            self.has_picture = AnnexB::new(bytes).nals().any(|nal| nal.nal_type().is_vcl());
+        }
         let arrival = taken.timestamp_us.map_or(now, |timestamp_us| self.clock.arrival(timestamp_us, now));
         self.pictures.received(taken.length, arrival, sink, &mut self.troubles);
         // Parameter sets that come in a buffer of their own stay for the next.

@@ -484,6 +484,24 @@ fn parameter_sets_may_come_in_a_buffer_of_their_own() {
 }
 
 #[test]
+fn the_first_picture_has_more_time_than_those_behind_it() {
+    let mut rig = rig();
+    let units = access_units();
+    let parameters = &units[0][..34];
+    for bytes in [b"", b"no picture".as_slice(), parameters] {
+        rig.show(bytes, 0);
+        assert!(!rig.player.has_picture);
+        assert_eq!(rig.player.patience(), Duration::from_secs(10));
+    }
+    rig.show(&units[0], 0);
+    rig.show(b"", 0);
+    assert!(rig.player.has_picture);
+    assert_eq!(rig.player.patience(), Duration::from_secs(2));
+    rig.player.begin();
+    assert_eq!(rig.player.patience(), Duration::from_secs(10), "it starts again");
+}
+
+#[test]
 fn after_a_loss_a_key_frame_is_asked_for_and_awaited() {
     let units = access_units();
     for (flags, trouble) in [(FLAG_ERROR, Trouble::Torn), (0, Trouble::Overrun), (0, Trouble::Oversized)] {
