@@ -12,7 +12,7 @@ use crate::wire::raptor::Codec;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// How a look ended.
@@ -165,11 +165,16 @@ impl Search {
     }
 }
 
+/// Opens what should be a file, to read. If somebody has put a FIFO there, nobody waits for its writer.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)
+}
+
 /// What is in a small file of the firmware.
 pub(super) fn read(path: &Path) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
-    // A settings file is neither a FIFO nor a device, which may wait.
-    let file = path.metadata().ok().filter(std::fs::Metadata::is_file).and_then(|_| File::open(path).ok())?;
+    // A settings file is neither a FIFO nor a device, which may have their own idea of being opened.
+    let file = path.metadata().ok().filter(std::fs::Metadata::is_file).and_then(|_| open(path).ok())?;
     file.take(LARGEST).read_to_end(&mut bytes).ok()?;
     Some(bytes)
 }

@@ -10,7 +10,7 @@ use crate::time::Duration;
 use crate::wire::yi::{CONTROL_BYTES, Control, Frame, HEADER_MAX, Kind, Layout};
 use std::fs::File;
 use std::io::{Error, ErrorKind, Result};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// The FIFO with AAC.
@@ -81,7 +81,9 @@ pub async fn aac_beside(pcm: &Path) {
 pub fn request(fifo: &Path) {
     let mut path = fifo.as_os_str().to_owned();
     path.push(".requested");
-    if let Err(error) = File::options().create(true).append(true).open(&path) {
+    // Anybody may put something there, and we may write anywhere.
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    if let Err(error) = File::options().create(true).append(true).custom_flags(flags).open(&path) {
         log::warn!("{}: {error}", Path::new(&path).display());
     }
 }
@@ -213,7 +215,7 @@ struct Buffer {
 
 impl Buffer {
     fn open(path: &Path, layout: Layout) -> Result<Self> {
-        let file = File::open(path)?;
+        let file = find::open(path)?;
         let file_bytes = u32::try_from(file.metadata()?.len()).map_err(|_| ErrorKind::InvalidData)?;
         Ok(Buffer { file, layout, file_bytes, next: None, locked: 0, misfits: 0 })
     }
@@ -351,6 +353,27 @@ mod tests {
         frame(100, 101);
         let looks: Vec<_> = (0..7).map(|_| found(&mut buffer)).collect();
         assert_eq!(looks, ["nothing", "nothing", "nothing", "nothing", "nothing", "lost", "nothing"]);
+    }
+
+    #[test]
+    fn what_somebody_else_puts_there_is_neither_waited_for_nor_followed() {
+        let folder = std::env::temp_dir().join(format!("hksvd-yi-put-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        for name in ["a.requested", "fshare_frame_buf"] {
+            assert!(std::process::Command::new("mkfifo").arg(folder.join(name)).status().unwrap().success());
+        }
+        std::os::unix::fs::symlink(folder.join("elsewhere"), folder.join("b.requested")).unwrap();
+        let (done, is_done) = std::sync::mpsc::channel();
+        let there = folder.clone();
+        std::thread::spawn(move || {
+            request(&there.join("a"));
+            request(&there.join("b"));
+            let _ = Buffer::open(&there.join("fshare_frame_buf"), Layout::of("y20ga").unwrap());
+            done.send(()).unwrap();
+        });
+        assert!(is_done.recv_timeout(std::time::Duration::from_secs(10)).is_ok());
+        assert!(!folder.join("elsewhere").exists());
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

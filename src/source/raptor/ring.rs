@@ -4,6 +4,7 @@
 //! still the same one when that was done. All is read by pread(2): see [`crate::sys::shm`].
 
 use crate::io::runtime::Fd;
+use crate::source::find;
 use crate::sys::shm::{self, Mapping};
 use crate::time::Duration;
 use crate::wire::raptor::{self, HEADER_BYTES, Header, Refused, SLOT_BYTES, SLOTS_AT, SLOTS_MAX, Slot};
@@ -89,7 +90,7 @@ impl Ring {
         let (file, header) = open_file(&path)?;
         let frames = match header.encoder {
             None => Frames::Ring,
-            Some(encoder) => match File::open(folder(root).join(["rss_enc_", name].concat())) {
+            Some(encoder) => match find::open(&folder(root).join(["rss_enc_", name].concat())) {
                 Ok(file) => Frames::File(file),
                 Err(_) => {
                     let device = File::open(root.join("dev/rmem"))?;
