@@ -19,7 +19,7 @@ pub const VERSION: u32 = 4;
 pub const WRITE_SEQ: u32 = 0;
 /// The lower half again: the word that readers wait for.
 pub const FUTEX_SEQ: u32 = 8;
-/// Where the writer's next frame goes.
+/// Where the writer's next frame goes. It moves on before a frame is written, whose slot shows nothing of it until then.
 pub const DATA_HEAD: u32 = 20;
 /// Written when all the rest is there.
 pub const MAGIC: u32 = 52;
@@ -83,6 +83,8 @@ pub struct Header {
     pub slots: u32,
     /// Bytes of frames behind the slots.
     pub data_bytes: u32,
+    /// Behind the newest frame, or the one that is being written: see [`DATA_HEAD`].
+    pub data_head: u32,
     /// What is in it.
     pub codec: Codec,
     /// Frames or samples a second.
@@ -153,6 +155,7 @@ impl Header {
             newest: u32_at(bytes, FUTEX_SEQ),
             slots,
             data_bytes: u32_at(bytes, 16),
+            data_head: u32_at(bytes, DATA_HEAD),
             codec: Codec(u32_at(bytes, 28)),
             rate: u32_at(bytes, 40),
             profile: bytes[48],
@@ -256,6 +259,7 @@ mod tests {
         put(8, 0x0102_0304);
         put(12, 32);
         put(16, 262_144);
+        put(20, 4_321);
         put(28, 97);
         put(40, 16_000);
         put(44, 1);
@@ -279,6 +283,7 @@ mod tests {
             newest: 0x0102_0304,
             slots: 32,
             data_bytes: 262_144,
+            data_head: 4_321,
             codec: Codec::AAC,
             rate: 16_000,
             profile: 2,

@@ -251,27 +251,26 @@ impl Ring {
         self.at += 1;
         self.sequence += 1;
         let slot = 4096 + 32 * (self.sequence as usize % self.slots);
-        m.u32(slot).store(u32::MAX, SeqCst);
-        m.u32(slot + 4).store(u32::MAX, SeqCst);
         let buffer = self.sequence as usize % BUFFERS;
+        // The slot shows that it is written when the frame is there.
+        let mut filled = 0;
         let offset = match &self.encoder {
             Some(encoder) => {
-                let filled = m.u32(108 + 4 * buffer).fetch_add(1, SeqCst) + 1;
+                filled = m.u32(108 + 4 * buffer).fetch_add(1, SeqCst) + 1;
                 encoder.fill(buffer * STRIDE, &frame);
-                m.u32(slot + 28).store(filled, SeqCst);
                 buffer * STRIDE
             }
             None => {
-                if self.head + frame.len() > self.data {
-                    self.head = 0;
-                }
-                m.fill(4096 + 32 * self.slots + self.head, &frame);
-                let offset = self.head;
-                self.head += frame.len();
+                let offset = if self.head + frame.len() > self.data { 0 } else { self.head };
+                self.head = offset + frame.len();
                 m.u32(20).store(self.head as u32, SeqCst);
+                m.fill(4096 + 32 * self.slots + offset, &frame);
                 offset
             }
         };
+        m.u32(slot).store(u32::MAX, SeqCst);
+        m.u32(slot + 4).store(u32::MAX, SeqCst);
+        m.u32(slot + 28).store(filled, SeqCst);
         m.u32(slot + 8).store(offset as u32, SeqCst);
         m.u32(slot + 12).store(frame.len() as u32, SeqCst);
         let mut clock = libc::timespec { tv_sec: 0, tv_nsec: 0 };

@@ -175,15 +175,10 @@ impl Ring {
         if !matches!(self.frames, Frames::Ring) {
             return slots.iter().any(|there| Slot::parse(there) == *slot);
         }
-        let mut newest = *slot;
-        let (mut is_there, mut is_writing, mut largest) = (false, false, 0);
+        let (mut newest, mut is_there) = (*slot, false);
         for there in slots.iter().map(Slot::parse) {
-            let Some((sequence, ours)) = there.sequence.zip(slot.sequence) else {
-                is_writing = true;
-                continue;
-            };
+            let Some((sequence, ours)) = there.sequence.zip(slot.sequence) else { continue };
             is_there |= there == *slot;
-            largest = largest.max(there.length);
             let after = sequence.wrapping_sub(ours);
             if after != 0 && after < self.header.slots {
                 if slot.overlaps(there.offset, there.length) {
@@ -194,11 +189,16 @@ impl Ring {
                 }
             }
         }
-        // The next one goes behind the newest, or to the beginning where it does not fit. It may be larger than all
-        // that are there.
-        let (next, room) = (newest.offset.saturating_add(newest.length), largest.saturating_mul(2));
-        let begins_anew = next.saturating_add(room) > self.header.data_bytes;
-        is_there && !(is_writing && (slot.overlaps(next, room) || begins_anew && slot.overlaps(0, room)))
+        // What no slot shows yet lies from the newest to the head, which is read last: all that was begun is in front
+        // of it.
+        fence(Ordering::SeqCst);
+        let Ok(Header { data_head, data_bytes, .. }) = read_header(&self.file) else { return false };
+        let end = newest.offset.saturating_add(newest.length);
+        let is_written = match data_head.checked_sub(end) {
+            Some(bytes) => slot.overlaps(end, bytes),
+            None => slot.overlaps(end, data_bytes.saturating_sub(end)) || slot.overlaps(0, data_head),
+        };
+        is_there && !is_written
     }
 
     /// Leaves a frame alone.
@@ -331,6 +331,7 @@ mod tests {
         /// The frame of this sequence is at `offset`, `length` bytes long.
         fn publish(&self, sequence: u32, offset: u32, length: u32) {
             let at = 4096 + 32 * u64::from(sequence % 2);
+            self.put(20, offset.wrapping_add(length));
             for (n, value) in [sequence, 0, offset, length, 0, 0, 0x0001_0013, 0].into_iter().enumerate() {
                 self.put(at + 4 * n as u64, value);
             }
@@ -385,9 +386,8 @@ mod tests {
         ring.skip();
         rig.publish(7, 60, 40);
         let slot = frame(&mut ring);
-        // The one that is being written has begun anew, perhaps.
-        rig.put(4096, u32::MAX);
-        rig.put(4100, u32::MAX);
+        // The one that is being written has begun anew, and no slot shows it.
+        rig.put(20, 61);
         assert_eq!(ring.copy(&slot, &mut [0; 40]), Found::Lost);
         rig.publish(8, 0, 10);
         ring.skip();
@@ -395,6 +395,28 @@ mod tests {
         rig.put(4096 + 32, 11);
         rig.put(8, 9);
         assert_eq!([ring.poll(), ring.poll()], [Found::Lost, Found::Nothing]);
+    }
+
+    #[test]
+    fn the_head_shows_what_is_being_written() {
+        let rig = Rig::new("head", false);
+        let mut ring = rig.open();
+        rig.publish(1, 40, 20);
+        let slot = frame(&mut ring);
+        let heads = |heads: &[u32]| -> Vec<bool> {
+            let at = |head: &u32| {
+                rig.put(20, *head);
+                ring.is_untouched(&slot)
+            };
+            heads.iter().map(at).collect()
+        };
+        // Behind it, and from the beginning on.
+        assert_eq!(heads(&[60, 61, 100, 0, 40]), [true; 5]);
+        assert_eq!(heads(&[41, 59]), [false; 2]);
+        // Behind the newest, and then from the beginning on: perhaps only the second of them began anew.
+        rig.publish(2, 0, 30);
+        assert_eq!(heads(&[30, 40]), [true; 2]);
+        assert_eq!(heads(&[41, 60, 100, 29]), [false; 4]);
     }
 
     #[test]
