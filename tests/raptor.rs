@@ -205,10 +205,16 @@ fn rings_are_made_anew_in_place_and_elsewhere() {
         stand_in.order("again");
         until("it is noticed", || judge.borrow().count(Trouble::WriterGone) == 4).await;
         more(judge, 10).await;
-        // Nothing under it for a while.
+        // Nothing under it for a while: that is heard, and no loss.
+        stand_in.order("pause");
+        sleep_until(now() + Duration::from_millis(50)).await;
+        let (begun, losses) = (now(), judge.borrow().count(Trouble::Overrun));
         stand_in.order("vanish");
         until("it is noticed", || judge.borrow().count(Trouble::WriterGone) == 5).await;
+        assert!(now() - begun < Duration::from_millis(1500));
+        assert_eq!(judge.borrow().count(Trouble::Overrun), losses);
         stand_in.order("main embedded 32 1000000 large 0");
+        stand_in.order("go");
         more(judge, 10).await;
         // The file is emptied under our hands.
         stand_in.order("cut");

@@ -17,7 +17,7 @@ pub const VERSION: u32 = 4;
 
 /// The header's place for the sequence of the newest frame, 64 bits.
 pub const WRITE_SEQ: u32 = 0;
-/// The lower half again: the word that readers wait for.
+/// The lower half again, stored later: the word that readers wait for. It counts on when the writer goes.
 pub const FUTEX_SEQ: u32 = 8;
 /// Where the writer's next frame goes. It moves on before a frame is written, whose slot shows nothing of it until then.
 pub const DATA_HEAD: u32 = 20;
@@ -79,6 +79,8 @@ impl Codec {
 pub struct Header {
     /// The lower half of the newest frame's sequence; 0: none yet.
     pub newest: u32,
+    /// Readers were woken without a frame, as the writer does when it goes.
+    pub is_left: bool,
     /// A power of two.
     pub slots: u32,
     /// Bytes of frames behind the slots.
@@ -152,7 +154,8 @@ impl Header {
             filled: core::array::from_fn(|i| u32_at(bytes, 108 + 4 * i as u32)),
         });
         Ok(Header {
-            newest: u32_at(bytes, FUTEX_SEQ),
+            newest: u32_at(bytes, WRITE_SEQ),
+            is_left: u32_at(bytes, FUTEX_SEQ).wrapping_sub(u32_at(bytes, WRITE_SEQ)) as i32 > 0,
             slots,
             data_bytes: u32_at(bytes, 16),
             data_head: u32_at(bytes, DATA_HEAD),
@@ -281,6 +284,7 @@ mod tests {
         let read = Header::parse(&bytes).expect("a header");
         let expected = Header {
             newest: 0x0102_0304,
+            is_left: false,
             slots: 32,
             data_bytes: 262_144,
             data_head: 4_321,
@@ -294,6 +298,12 @@ mod tests {
         assert_eq!(read, expected);
         assert_eq!((read.data_at(), read.ring_bytes()), (5_120, 267_264));
         assert_eq!((read.slot_at(32), read.slot_at(65)), (4_096, 4_128));
+        // Between the two stores the frame is there already, and later there is none to wake up for.
+        for (woken, is_left) in [(0x0102_0303u32, false), (0x0102_0305, true)] {
+            bytes[8..12].copy_from_slice(&woken.to_le_bytes());
+            let read = Header::parse(&bytes).expect("a header");
+            assert_eq!((read.newest, read.is_left), (0x0102_0304, is_left));
+        }
         bytes[88] = 1;
         let read = Header::parse(&bytes).expect("a header");
         let filled = [77, 0, 0, 0, 0, 0, 0, 78];

@@ -295,9 +295,13 @@ impl Ring {
         }
         m.u32(0).store(self.sequence, SeqCst);
         m.u32(8).store(self.sequence, SeqCst);
+        self.wake();
+    }
+
+    fn wake(&self) {
         let (all, none) = (i32::MAX, std::ptr::null::<u8>());
         // SAFETY: FUTEX_WAKE looks at nothing but the address.
-        unsafe { libc::syscall(libc::SYS_futex, m.u32(8).as_ptr(), libc::FUTEX_WAKE, all, none, none, 0) };
+        unsafe { libc::syscall(libc::SYS_futex, self.memory.u32(8).as_ptr(), libc::FUTEX_WAKE, all, none, none, 0) };
     }
 }
 
@@ -373,7 +377,8 @@ fn obey(mut peer: UnixStream, channels: &Channels) {
 /// `control BITRATE GOP`: answers on the encoder's control socket, of two channels that are set to this, and says what it
 ///   is told to set; `set CHANNEL BITRATE`: somebody else sets it;
 /// `pause`, `go`; `burst N`: so many pictures without a rest; `torn`, `stale`: one picture of that kind;
-/// `again`: the ring is taken away and made anew in another file, `vanish`: taken away;
+/// `again`: the ring is taken away and made anew in another file, `vanish`: taken away by its writer,
+///   who goes;
 /// `moved`: the encoder gets other memory; `version N`: says that it has another layout; `cut`: no file is left of it.
 fn act(root: &Path, orders: &Receiver<String>) {
     let mut sound_step = Duration::from_secs(1);
@@ -460,7 +465,11 @@ fn act(root: &Path, orders: &Receiver<String>) {
             "torn" => main.as_mut().expect("main").publish(How::Torn),
             "stale" => main.as_mut().expect("main").publish(How::Stale),
             "vanish" => {
-                main = None;
+                if let Some(main) = main.take() {
+                    main.memory.u32(8).fetch_add(1, SeqCst);
+                    main.wake();
+                    std::thread::sleep(Duration::from_millis(20));
+                }
                 std::fs::remove_file(&ring).expect("it was there");
             }
             "moved" => {

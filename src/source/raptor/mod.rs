@@ -199,7 +199,8 @@ impl Pictures {
         mut sound: Option<&mut Sound>,
         sink: &mut dyn Sink,
     ) -> bool {
-        let mut stalled_at = now() + STALL;
+        // A writer that goes takes the ring away a moment later.
+        let mut stalled_at = now() + if ring.is_left() { RETRY } else { STALL };
         loop {
             let limit = if sound.is_some() { stalled_at.min(now() + SOUND) } else { stalled_at };
             let came = async {

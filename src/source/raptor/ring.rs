@@ -39,6 +39,7 @@ pub struct Ring {
     header: Header,
     /// The sequence of the next frame to read.
     next: u32,
+    is_left: bool,
 }
 
 /// What a look into the ring finds.
@@ -98,7 +99,7 @@ impl Ring {
                 }
             },
         };
-        Ok(Ring { file, path, frames, header, next: header.newest.wrapping_add(1) })
+        Ok(Ring { file, path, frames, header, next: header.newest.wrapping_add(1), is_left: false })
     }
 
     /// What it said of itself the last time.
@@ -122,6 +123,12 @@ impl Ring {
         }
     }
 
+    /// Whether the last look found that the writer goes. What the path leads to is another thing: it takes the ring away
+    /// afterwards.
+    pub fn is_left(&self) -> bool {
+        self.is_left
+    }
+
     /// Looks for the next frame.
     pub fn poll(&mut self) -> Found {
         let Ok(header) = read_header(&self.file) else { return Found::Replaced };
@@ -138,6 +145,7 @@ impl Ring {
                 _ => return Found::Nothing,
             }
         }
+        self.is_left = header.is_left;
         let behind = header.newest.wrapping_sub(self.next) as i32;
         match behind {
             ..0 => return Found::Nothing,
@@ -393,7 +401,7 @@ mod tests {
         ring.skip();
         // Its place was written again, but not yet announced.
         rig.put(4096 + 32, 11);
-        rig.put(8, 9);
+        rig.put(0, 9);
         assert_eq!([ring.poll(), ring.poll()], [Found::Lost, Found::Nothing]);
     }
 
@@ -430,6 +438,20 @@ mod tests {
             assert!(matches!(ring.copy(&slot, &mut [0; 10]), Found::Frame(_)), "{sequence}");
         }
         assert_eq!(ring.poll(), Found::Nothing);
+    }
+
+    #[test]
+    fn a_writer_that_goes_takes_no_frame_along() {
+        let rig = Rig::new("goes", false);
+        let mut ring = rig.open();
+        rig.publish(1, 0, 10);
+        rig.put(8, 2);
+        let slot = frame(&mut ring);
+        assert!(matches!(ring.copy(&slot, &mut [0; 10]), Found::Frame(_)));
+        assert_eq!((ring.poll(), ring.is_left()), (Found::Nothing, true));
+        rig.publish(2, 10, 10);
+        frame(&mut ring);
+        assert!(!ring.is_left(), "it has thought better of it");
     }
 
     #[test]
