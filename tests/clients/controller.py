@@ -164,11 +164,11 @@ async def events(step, session, other, options):
     for one in (session, other):
         one.forget_events()
     require(await session.put({"iid": camera, "value": 0}) == [], "camera off")
-    told = await other.told(within=1.5)
+    told = await other.told_of(camera, active)
     step.equal(
         (told.get(camera), told.get(active)), (0, 0), "21B written by one: the other is told, and of StatusActive"
     )
-    told = await session.told(within=0.2)
+    told = await session.told(within=1.0)
     step.check(camera not in told, "the writer is not told of its own write", told)
     require(await session.put({"iid": camera, "value": 1}) == [], "camera on")
     other.forget_events()
@@ -266,14 +266,15 @@ async def whole(step, options):
         require(await session.put({"iid": press, "ev": True}) == [], "subscribed")
         session.forget_events()
         await hub.verb_soon(options, "ring")
-        told = await session.told(1.0)
+        motion = session.iid("85", "22")
+        told = await session.told_of(press, motion)
         step.equal(told.get(press), 0, "`hksvd ring` is told as a press")
-        step.check(told.get(session.iid("85", "22")) in (True, 1), "and raises motion")
+        step.check(told.get(motion) in (True, 1), "and raises motion")
         await hub.verb_soon(options, "motion", "off")
         if options.button:
             session.forget_events()
             key(options.button, 1)
-            told = await session.told(0.3)
+            told = await session.told_of(press, within=5)
             key(options.button, 0)
             step.equal(told.get(press), 0, "a press of the button itself is told while the finger is there")
             await hub.verb_soon(options, "motion", "off")

@@ -231,6 +231,16 @@ class Session:
             last[iid] = value
         return last
 
+    async def told_of(self, *iids, within=10.0):
+        """The events until each of these has come, or the time is over: iid → last value."""
+        last = {}
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                while not last.keys() >= set(iids):
+                    iid, value = await self.events.get()
+                    last[iid] = value
+        return last
+
     def forget_events(self):
         """Drops what has been received."""
         while not self.events.empty():
