@@ -11,6 +11,9 @@ import signal
 import socket
 import struct
 import subprocess
+import time
+
+from steps import require
 
 
 def ffmpeg_version():
@@ -19,9 +22,19 @@ def ffmpeg_version():
 
 
 def _free_port():
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-        udp.bind(("127.0.0.1", 0))
-        return udp.getsockname()[1] & ~1
+    while True:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+            udp.bind(("127.0.0.1", 0))
+            port = udp.getsockname()[1] & ~1
+        # Which one of the pair it was is chance.
+        if not any(map(_is_open, (port, port + 1))):
+            return port
+
+
+def _is_open(port):
+    """Whether somebody listens on this UDP port of IPv4."""
+    lines = pathlib.Path("/proc/net/udp").read_text().splitlines()[1:]
+    return any(int(line.split()[1].rpartition(":")[2], 16) == port for line in lines)
 
 
 class _Watcher:
@@ -42,14 +55,17 @@ class _Watcher:
     extra = []
 
     async def begin(self):
-        """Starts ffmpeg; it listens from soon on."""
+        """Starts ffmpeg; it listens when this returns."""
         with self.log.open("wb") as log:
             self.process = await asyncio.create_subprocess_exec(
                 "ffmpeg", "-nostdin", "-y", "-v", "warning", "-protocol_whitelist", "file,udp,rtp,srtp",
                 "-analyzeduration", "1000000", "-i", str(self.sdp), *self.output(),
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log,
             )  # fmt: skip
-        await asyncio.sleep(1)
+        end = time.monotonic() + 20
+        while not _is_open(self.port):
+            require(time.monotonic() < end and self.process.returncode is None, f"ffmpeg listens ({self.log})")
+            await asyncio.sleep(0.05)
 
     def output(self):
         """Where it goes."""
