@@ -59,7 +59,7 @@ class _Watcher:
         with self.log.open("wb") as log:
             self.process = await asyncio.create_subprocess_exec(
                 "ffmpeg", "-nostdin", "-y", "-v", "warning", "-protocol_whitelist", "file,udp,rtp,srtp",
-                "-analyzeduration", "1000000", "-i", str(self.sdp), *self.output(),
+                "-analyzeduration", "1000000", "-buffer_size", str(8 << 20), "-i", str(self.sdp), *self.output(),
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log,
             )  # fmt: skip
         end = time.monotonic() + 20
