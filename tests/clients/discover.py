@@ -133,6 +133,15 @@ async def tool(*command, within=15):
     return out.decode()
 
 
+async def tool_until(holds, *command):
+    """Output of an Avahi tool once it holds, or the third: each asks for a moment, and a datagram may be late."""
+    for _ in range(3):
+        said = await tool(*command)
+        if holds(said):
+            break
+    return said
+
+
 def running(pid):
     """Is the process there and no zombie?"""
     try:
@@ -175,13 +184,18 @@ async def whole(step, options):
     step.check("127.0.0.1" not in addresses, "and not that of loopback")
     check_text(step, text, options)
 
-    listed = await tool("avahi-browse", "--resolve", "--terminate", "--parsable", "_hap._tcp")
-    rows = [line.split(";") for line in listed.splitlines() if line.startswith("=")]
-    rows = [row for row in rows if row[2] == "IPv4" and row[7] == options.host]
+    def resolved(listed):
+        rows = [line.split(";") for line in listed.splitlines() if line.startswith("=")]
+        return [row for row in rows if row[2] == "IPv4" and row[7] == options.host]
+
+    listed = await tool_until(resolved, "avahi-browse", "--resolve", "--terminate", "--parsable", "_hap._tcp")
+    rows = resolved(listed)
     step.check(len(rows) >= 1, "avahi-browse resolves it over IPv4", listed)
     seen = dict(pair.split("=", 1) for pair in re.findall(r'"([^"]*)"', rows[0][9]))
     step.equal((seen, int(rows[0][8])), (text, options.port), "with the same TXT and port")
-    listed = await tool("avahi-browse", "--all", "--terminate", "--parsable", "--no-db-lookup")
+    listed = await tool_until(
+        lambda said: "_hap._tcp" in said, "avahi-browse", "--all", "--terminate", "--parsable", "--no-db-lookup"
+    )
     step.check("_hap._tcp" in listed, "the service type is enumerated", listed)
     listed = await tool("avahi-resolve", "-4", "--name", info.server.rstrip("."))
     step.check(options.host in listed, "avahi-resolve finds the host", listed)
@@ -210,9 +224,13 @@ async def whole(step, options):
     while running(options.pid) and time.monotonic() < began + 5:
         await asyncio.sleep(0.05)
     step.check(not running(options.pid), f"and the process has ended after {time.monotonic() - began:.1f} s")
-    await asyncio.sleep(1.5)
-    listed = await tool("avahi-browse", "--terminate", "--parsable", "_hap._tcp")
-    step.check(name.split(".")[0].split(" ")[0] not in listed, "avahi-browse lists it no more", listed)
+    # A second after the goodbye Avahi forgets it.
+    end, own = time.monotonic() + 6, name.split(".")[0].split(" ")[0]
+    while own in (listed := await tool("avahi-browse", "--terminate", "--parsable", "_hap._tcp")):
+        if time.monotonic() > end:
+            break
+        await asyncio.sleep(0.5)
+    step.check(own not in listed, "avahi-browse lists it no more", listed)
     await browser.async_cancel()
     await controller.async_stop()
     await zeroconf.async_close()
