@@ -337,7 +337,8 @@ def rtp_packet(kind, sequence, timestamp, ssrc, payload):
 async def talk(step, view, options):
     """Opus made by ffmpeg goes in as SRTP; the FIFO behind the speaker must give the same tone."""
     hz = 770
-    packets = ogg_opus(hz, seconds=4, packet_ms=view.packet_ms)
+    seconds = 6
+    packets = ogg_opus(hz, seconds=seconds, packet_ms=view.packet_ms)
     # A FIFO that is read all the time, as an amplifier reads it.
     taken = bytearray()
     fd = os.open(options.talk, os.O_RDONLY | os.O_NONBLOCK)
@@ -348,7 +349,7 @@ async def talk(step, view, options):
             taken.extend(os.read(fd, 65536))
 
     loop.add_reader(fd, take)
-    await asyncio.sleep(1.5)  # the daemon looks for a reader now and then
+    await asyncio.sleep(3)  # the daemon looks for a reader once a second
     samples = view.rate_hz * view.packet_ms // 1000
     began, sequence = time.monotonic(), 1000
     keys = view.keys[AUDIO]
@@ -365,7 +366,8 @@ async def talk(step, view, options):
     os.close(fd)
     pcm = [s[0] for s in struct.iter_unpack("<h", bytes(taken[: len(taken) & ~1]))]
     heard = [s for s in pcm if s] or [0]
-    step.check(len(heard) > 2.5 * options.talk_rate, f"talk-back: {len(heard) / options.talk_rate:.1f} s came out", len(pcm))
+    out_s = len(heard) / options.talk_rate
+    step.check(out_s > 0.625 * seconds, f"talk-back: {out_s:.1f} s came out", len(pcm))
     middle = pcm[len(pcm) // 3 :][: options.talk_rate]
     found = loudest_hz(middle, options.talk_rate)
     step.check(abs(found - hz) < 8, f"the tone of {hz} Hz that was said: {found:.0f} Hz")
