@@ -160,8 +160,9 @@ async def slow_loris(step, options, session, good):
         await good()
         slowest = max(slowest, time.monotonic() - began)
         await asyncio.sleep(0.1)
+    # A socket that keeps others waiting would do it until its own time is over, many seconds later.
     step.check(
-        slowest < 1.0, f"{len(sockets)} slow sockets: the controller waits {slowest * 1000:.0f} ms at most", slowest
+        slowest < 3.0, f"{len(sockets)} slow sockets: the controller waits {slowest * 1000:.0f} ms at most", slowest
     )
     fresh = hub.Session.again(session)
     await fresh.verify()
