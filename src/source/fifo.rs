@@ -368,30 +368,37 @@ mod tests {
     const IDR: &[u8] = b"\0\0\0\x01\x67\x42\0\0\x01\x65\x88\x01\0";
     const P: &[u8] = b"\0\0\0\x01\x41\x9a\x01\x02";
 
-    fn pause(ms: u64) {
-        std::thread::sleep(Duration::from_millis(ms));
+    /// Plays `source` for as long as `script` takes. The source has its turn first: whoever opens the FIFO for writing
+    /// finds a reader, and neither runs while the other does.
+    fn run(source: impl Future<Output = io::Error>, script: impl Future<Output = ()>) {
+        Executor::default().block_on(or(async { panic!("{}", source.await) }, script));
     }
 
-    /// Runs `source` and, on a thread of its own, `writer`; the source is dropped a little later.
-    fn run(source: impl Future<Output = io::Error>, writer: impl FnOnce() + Send + 'static) {
-        let done = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-        let writer_done = done.clone();
-        let thread = std::thread::spawn(move || {
-            writer();
-            pause(150);
-            writer_done.store(true, std::sync::atomic::Ordering::Release);
-        });
-        Executor::default().block_on(or(
-            async {
-                panic!("{}", source.await);
-            },
-            async {
-                while !done.load(std::sync::atomic::Ordering::Acquire) {
-                    sleep_until(now() + Duration::from_millis(10)).await;
-                }
-            },
-        ));
-        thread.join().unwrap();
+    fn open_to_write(path: &Path) -> File {
+        OpenOptions::new().write(true).open(path).unwrap()
+    }
+
+    async fn after(ms: u64) {
+        sleep_until(now() + Duration::from_millis(ms)).await;
+    }
+
+    async fn until(what: &str, so: impl Fn() -> bool) {
+        let end = now() + Duration::from_secs(20);
+        while !so() {
+            assert!(now() < end, "not seen: {what}");
+            after(5).await;
+        }
+    }
+
+    /// Until the source has done all that it does without waiting for a timer.
+    async fn turns() {
+        for _ in 0..20 {
+            yield_now().await;
+        }
+    }
+
+    fn count(recorder: &RefCell<Recorder>, trouble: Trouble) -> usize {
+        recorder.borrow().troubles.iter().filter(|told| told.1 == trouble).count()
     }
 
     #[test]
@@ -400,20 +407,20 @@ mod tests {
         let path = folder.fifo();
         let recorder = Rc::new(RefCell::new(Recorder::default()));
         let mut sink = recorder.clone();
-        let writer_path = path.clone();
-        run(async { video(&path, 1000, &mut sink).await }, move || {
-            let open = || OpenOptions::new().write(true).open(&writer_path).unwrap();
-            let mut first = open();
+        let seen = || recorder.borrow().pictures.len();
+        run(async { video(&path, 1000, &mut sink).await }, async {
+            let mut first = open_to_write(&path);
             first.write_all(&[IDR, P, P].concat()).unwrap();
-            // The last picture comes out without a successor.
-            pause(450);
+            until("the last picture without a successor", || seen() == 3).await;
             first.write_all(&P[..5]).unwrap();
             drop(first);
-            pause(50);
-            let mut second = open();
+            until("the first one has gone", || count(&recorder, Trouble::WriterGone) == 1).await;
+            let mut second = open_to_write(&path);
             // From the middle of a NAL unit.
             second.write_all(&[&IDR[8..], P, IDR, P].concat()).unwrap();
-            pause(500);
+            until("the last picture", || seen() == 5).await;
+            drop(second);
+            until("the second one has gone", || count(&recorder, Trouble::WriterGone) == 2).await;
         });
         let recorder = recorder.borrow();
         let got: Vec<_> = recorder.pictures.iter().map(|p| (p.0, p.1)).collect();
@@ -423,21 +430,35 @@ mod tests {
 
     #[test]
     fn a_writer_may_rest_in_the_middle_of_a_picture() {
-        let folder = Folder::new("rest");
-        let path = folder.fifo();
-        let recorder = Rc::new(RefCell::new(Recorder::default()));
-        let mut sink = recorder.clone();
-        let writer_path = path.clone();
-        run(async { video(&path, 1000, &mut sink).await }, move || {
-            let mut writer = OpenOptions::new().write(true).open(&writer_path).unwrap();
-            writer.write_all(&[IDR, &P[..P.len() - 2]].concat()).unwrap();
-            pause(100);
-            writer.write_all(&[&P[P.len() - 2..], P].concat()).unwrap();
-            pause(450);
-        });
-        let recorder = recorder.borrow();
-        assert_eq!(recorder.pictures.iter().map(|p| p.0).collect::<Vec<_>>(), [IDR.len(), P.len(), P.len()]);
-        assert_eq!(recorder.troubles, [(Track::Video, Trouble::WriterGone)]);
+        // Whether the rest was short enough.
+        let rests = || {
+            let folder = Folder::new("rest");
+            let path = folder.fifo();
+            let recorder = Rc::new(RefCell::new(Recorder::default()));
+            let mut sink = recorder.clone();
+            let mut short = false;
+            run(async { video(&path, 1000, &mut sink).await }, async {
+                let mut writer = open_to_write(&path);
+                let began = now();
+                writer.write_all(&[IDR, &P[..P.len() - 2]].concat()).unwrap();
+                after(100).await;
+                writer.write_all(&[&P[P.len() - 2..], P].concat()).unwrap();
+                turns().await;
+                short = now() - began < PAUSE;
+                if short {
+                    until("the last picture", || recorder.borrow().pictures.len() == 3).await;
+                    drop(writer);
+                    until("it has gone", || count(&recorder, Trouble::WriterGone) == 1).await;
+                }
+            });
+            let recorder = recorder.borrow();
+            if short {
+                assert_eq!(recorder.pictures.iter().map(|p| p.0).collect::<Vec<_>>(), [IDR.len(), P.len(), P.len()]);
+                assert_eq!(recorder.troubles, [(Track::Video, Trouble::WriterGone)]);
+            }
+            short
+        };
+        assert!((0..10).any(|_| rests()), "100 ms never took less than {PAUSE:?}");
     }
 
     #[test]
@@ -446,20 +467,26 @@ mod tests {
         let path = folder.fifo();
         let recorder = Rc::new(RefCell::new(Recorder::default()));
         let mut sink = recorder.clone();
-        let writer_path = path.clone();
         // 20 ms at 8 kHz.
         let frame = [0x12, 0x34].repeat(160);
-        run(async { pcm(&path, 8_000, &mut sink).await }, move || {
-            let open = || OpenOptions::new().write(true).open(&writer_path).unwrap();
-            let mut first = open();
+        let heard = || recorder.borrow().pcm.len();
+        run(async { pcm(&path, 8_000, &mut sink).await }, async {
+            let mut first = open_to_write(&path);
             first.write_all(&[&frame[..], &frame[..99]].concat()).unwrap();
+            until("the first frame", || heard() == 1).await;
             // After a rest it begins with a whole sample.
-            pause(450);
+            turns().await;
+            after(450).await;
             first.write_all(&frame).unwrap();
+            until("the frame after the rest", || heard() == 2).await;
             first.write_all(&frame[..3]).unwrap();
             drop(first);
-            pause(100);
-            open().write_all(&frame.repeat(2)).unwrap();
+            until("the first one has gone", || count(&recorder, Trouble::WriterGone) == 1).await;
+            let mut second = open_to_write(&path);
+            second.write_all(&frame.repeat(2)).unwrap();
+            until("its frames", || heard() == 4).await;
+            drop(second);
+            until("the second one has gone", || count(&recorder, Trouble::WriterGone) == 2).await;
         });
         let recorder = recorder.borrow();
         assert_eq!(recorder.pcm, vec![(vec![0x3412; 160], 8_000); 4]);
@@ -472,16 +499,18 @@ mod tests {
         let path = folder.fifo();
         let recorder = Rc::new(RefCell::new(Recorder::default()));
         let mut sink = recorder.clone();
-        let writer_path = path.clone();
         let (pictures, awaiting) = (Signal::default(), || false);
-        let source = async { audio(&path, &pictures, &awaiting, &mut sink).await };
-        run(source, move || {
-            pause(50);
+        run(async { audio(&path, &pictures, &awaiting, &mut sink).await }, async {
             // Nobody has written into the first one yet.
-            let path = folder.fifo();
-            assert_eq!(path, writer_path);
+            assert_eq!(folder.fifo(), path);
+            let mut options = OpenOptions::new();
+            options.write(true).custom_flags(libc::O_NONBLOCK);
+            let writer = RefCell::new(None);
+            let opens = || writer.borrow_mut().insert(options.open(&path)).is_ok();
+            until("a reader of the second one", opens).await;
             let frame = b"\xff\xf1\x60\x40\x01\x7f\xfcabcd";
-            OpenOptions::new().write(true).open(path).unwrap().write_all(&frame.repeat(3)).unwrap();
+            writer.take().unwrap().unwrap().write_all(&frame.repeat(3)).unwrap();
+            until("the sound", || recorder.borrow().frames.len() == 3).await;
         });
         assert_eq!(recorder.borrow().frames.iter().map(|f| f.0).collect::<Vec<_>>(), [16_000; 3]);
     }
@@ -494,46 +523,61 @@ mod tests {
         let recorder = Rc::new(RefCell::new(Recorder::default()));
         let mut sink = recorder.clone();
         let (pictures, awaited) = (Signal::default(), Cell::new(false));
-        let mut writer = None;
         let heard = || recorder.borrow().frames.len();
-        let source = async { panic!("{}", audio(&path, &pictures, &|| awaited.get(), &mut sink).await) };
-        let after = async |ms: u64| sleep_until(now() + Duration::from_millis(ms)).await;
-        Executor::default().block_on(or(source, async {
-            after(20).await;
-            let writer = writer.insert(OpenOptions::new().write(true).open(&path).unwrap());
-            let began = now();
+        let middle = |a: Instant, b: Instant| a + (b - a) / 2;
+        run(async { audio(&path, &pictures, &|| awaited.get(), &mut sink).await }, async {
+            let mut writer = open_to_write(&path);
             // Nothing to wait for.
             writer.write_all(&FRAME.repeat(2)).unwrap();
-            after(20).await;
+            turns().await;
             assert_eq!(heard(), 2);
-            for before in [2, 3, 4] {
+            let mut rounds = 0;
+            for tries in 1.. {
+                let before = heard();
+                let first = now();
                 pictures.notify();
-                after(20).await;
+                turns().await;
+                let first = [first, now()];
+                after(10).await;
                 writer.write_all(FRAME).unwrap();
-                after(30).await;
-                assert_eq!(heard(), before, "no picture yet");
+                after(20).await;
+                turns().await;
+                // Held up for longer, it may have been read for the lack of pictures.
+                let in_step = now() - first[0] < LOOK - Duration::from_millis(10);
+                if in_step {
+                    assert_eq!(heard(), before, "no picture yet");
+                }
+                let second = now();
                 pictures.notify();
-                after(1).await;
+                turns().await;
+                let second = [second, now()];
                 assert_eq!(heard(), before + 1, "with the picture");
+                if in_step {
+                    let came = recorder.borrow().frames[before].1;
+                    let [earliest, latest] = [0, 1].map(|n| middle(first[n], second[n]));
+                    assert!((earliest..=latest).contains(&came), "in the middle between two looks");
+                    rounds += 1;
+                }
+                if rounds == 3 {
+                    break;
+                }
+                assert!(tries < 30, "30 ms never took less than {LOOK:?}");
             }
-            let came: Vec<_> = recorder.borrow().frames.iter().map(|frame| frame.1).collect();
-            let late: Vec<_> = came[2..].windows(2).map(|pair| (pair[1] - pair[0]).as_millis()).collect();
-            assert!(late.iter().all(|ms| (40..1000).contains(ms)), "{late:?}");
-            assert!(came[2] > began && now() - came[4] >= Duration::from_millis(20), "in the middle between two looks");
             // Pictures come no more.
+            let before = heard();
             writer.write_all(FRAME).unwrap();
-            after(LOOK.as_millis() as u64 + 50).await;
+            until("it is read all the same", || heard() == before + 1).await;
             writer.write_all(FRAME).unwrap();
-            after(20).await;
-            assert_eq!(heard(), 7);
+            turns().await;
+            assert_eq!(heard(), before + 2, "at once");
             // They do again, and somebody watches.
             awaited.set(true);
             pictures.notify();
-            after(1).await;
+            turns().await;
             writer.write_all(FRAME).unwrap();
-            after(20).await;
-            assert_eq!(heard(), 8);
-        }));
+            turns().await;
+            assert_eq!(heard(), before + 3);
+        });
     }
 
     #[test]
@@ -542,12 +586,11 @@ mod tests {
         let path = folder.0.join("clip.h264");
         let recorder = Rc::new(RefCell::new(Recorder::default()));
         let mut sink = recorder.clone();
-        let create = path.clone();
-        std::thread::spawn(move || {
-            pause(100);
-            std::fs::write(create, b"").unwrap();
-        });
-        let error = Executor::default().block_on(video(&path, 1000, &mut sink));
+        let error = Executor::default().block_on(or(video(&path, 1000, &mut sink), async {
+            until("it is missing", || !recorder.borrow().troubles.is_empty()).await;
+            std::fs::write(&path, b"").unwrap();
+            std::future::pending().await
+        }));
         assert!(error.to_string().ends_with("is not a FIFO; for a file use file:PATH"), "{error}");
         assert_eq!(recorder.borrow().troubles, [(Track::Video, Trouble::Missing)]);
     }
