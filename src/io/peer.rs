@@ -287,21 +287,29 @@ mod tests {
 
     #[test]
     fn the_last_word_is_heard_by_who_was_still_talking() {
-        let (mut theirs, ours) = pair();
-        theirs.write_all(&[0; 50_000]).unwrap();
-        let peer = Listener::default();
-        peer.curt.set(true);
-        let client = std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(50));
-            theirs.write_all(&[0; 1_000]).unwrap();
-            std::thread::sleep(Duration::from_millis(50));
-            std::io::read_to_string(theirs)
-        });
-        let start = now();
-        let end = Executor::default().block_on(talk(&ours, &peer));
-        drop(ours);
-        assert!(matches!(end, End::Ours) && now() - start < PARTING, "{end}");
-        assert_eq!(client.join().unwrap().unwrap(), "too long");
+        let is_heard = || {
+            let (mut theirs, ours) = pair();
+            theirs.write_all(&[0; 50_000]).unwrap();
+            let peer = Listener::default();
+            peer.curt.set(true);
+            let client = std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(50));
+                theirs.write_all(&[0; 1_000])?;
+                std::thread::sleep(Duration::from_millis(50));
+                std::io::read_to_string(theirs)
+            });
+            let start = now();
+            let end = Executor::default().block_on(talk(&ours, &peer));
+            let took = now() - start;
+            drop(ours);
+            let heard = client.join().unwrap();
+            assert!(matches!(end, End::Ours), "{end}");
+            // Else it ended because nobody waits for longer: they were held up, and may have heard nothing.
+            let is_theirs = took < PARTING;
+            assert!(!is_theirs || heard.as_ref().is_ok_and(|heard| heard == "too long"), "{heard:?}");
+            is_theirs
+        };
+        assert!((0..5).any(|_| is_heard()), "their end is not waited for");
     }
 
     #[test]
