@@ -8,6 +8,7 @@ use hksvd::live::srtp::{MasterKey, Opener, Sealer};
 use hksvd::wire::{Writer, rtcp, rtp};
 use serde_json::json;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 /// What the controller sends with.
@@ -25,6 +26,14 @@ pub struct Port {
     seal: Sealer,
 }
 
+/// Asks for room for what is not read yet, by this option: whether it was allowed.
+fn make_room(socket: &UdpSocket, option: libc::c_int) -> bool {
+    let bytes: libc::c_int = 8 << 20;
+    let len = size_of_val(&bytes) as libc::socklen_t;
+    // SAFETY: an open socket, and an int that is as long as is said.
+    unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, (&raw const bytes).cast(), len) == 0 }
+}
+
 /// What came.
 #[derive(Debug, PartialEq, Clone)]
 pub enum Came {
@@ -33,8 +42,13 @@ pub enum Came {
 }
 
 impl Port {
+    /// A test looks elsewhere for seconds, and what is usual holds a hundred packets.
     fn bind(ip: IpAddr) -> UdpSocket {
         let socket = UdpSocket::bind((ip, 0)).expect("a port");
+        // Without CAP_NET_ADMIN net.core.rmem_max is the limit.
+        if !make_room(&socket, libc::SO_RCVBUFFORCE) {
+            assert!(make_room(&socket, libc::SO_RCVBUF), "{}", std::io::Error::last_os_error());
+        }
         socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         socket
     }
