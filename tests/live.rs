@@ -189,8 +189,10 @@ fn it_ends_with_its_connection_with_the_camera_and_with_the_program() {
 #[test]
 fn media_takes_the_family_that_was_asked_for() {
     let ip = std::net::IpAddr::from(std::net::Ipv6Addr::LOCALHOST);
-    if std::net::UdpSocket::bind((ip, 0)).is_err() {
-        return eprintln!("this host has no IPv6");
+    let interfaces = std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+    if !interfaces.lines().any(|line| line.starts_with("00000000000000000000000000000001 ")) {
+        // What a test that passes prints is kept from everybody; this is not.
+        return std::io::stderr().write_all(b"NOT TESTED: this host has no IPv6\n").expect("said");
     }
     let (_folder, program) = demo("live-ipv6", json!({}));
     // HomeKit itself comes by IPv4.
