@@ -212,7 +212,7 @@ fn rings_are_made_anew_in_place_and_elsewhere() {
         let (begun, losses) = (now(), judge.borrow().count(Trouble::Overrun));
         stand_in.order("vanish");
         until("it is noticed", || judge.borrow().count(Trouble::WriterGone) == 5).await;
-        assert!(now() - begun < Duration::from_millis(1500));
+        assert!(now() - begun < Duration::from_millis(1900), "sooner than one that is silent");
         assert_eq!(judge.borrow().count(Trouble::Overrun), losses);
         stand_in.order("main embedded 32 1000000 large 0");
         stand_in.order("go");
