@@ -325,7 +325,9 @@ fn reset_without_a_daemon_empties_the_folder() {
     drop(store);
     let ran = hksvd(&["reset", "--config", &file]);
     assert!(ran.code == 2 && ran.err.contains("--yes"), "{}", ran.err);
-    let ran = hksvd(&["reset", "--yes", "--config", &file]);
+    // A child that another test starts at this moment had our lock until it was a program of its own.
+    let mut runs = (0..100).map(|_| hksvd(&["reset", "--yes", "--config", &file]));
+    let ran = runs.find(|ran| !ran.err.contains("another hksvd")).expect("nobody works with it");
     assert_eq!((ran.code, ran.err.as_str()), (0, ""));
     assert!(hksvd::store::Store::open(Path::new(&state)).expect("store").1.is_new());
 }
