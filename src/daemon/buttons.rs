@@ -69,7 +69,7 @@ async fn follow(shared: &Rc<Shared>, key: &str, mut contact: Contact, state: &mu
             sleep_until_some(due).await;
             None
         });
-        match changed.await {
+        let then = match changed.await {
             // A change may be told late, with others behind it: no more time has gone by than up to it. Where nobody
             // says when it was, it may have been right after the last look: a finger that is gone held no longer.
             Some(Ok((down, since))) => {
@@ -78,11 +78,12 @@ async fn follow(shared: &Rc<Shared>, key: &str, mut contact: Contact, state: &mu
                 }
                 let since = since.unwrap_or_else(now);
                 state.handle_level(down, since);
-                act(shared, key, state, since);
+                since
             }
             Some(Err(error)) => return error,
-            None => act(shared, key, state, now()),
-        }
+            None => now(),
+        };
+        act(shared, key, state, then);
         if key != BELL
             && let Some(off) = state.is_down()
         {
