@@ -109,11 +109,15 @@ def main():
         factory.connect("media-configure", speaker.configure)
     else:
         factory = GstRtspServer.RTSPMediaFactory()
+    chain, payloader = SOUNDS[arguments.sound].rsplit(" ! ", 1)
+    # Who comes to talk alone takes neither picture nor sound, and "not linked" would end the pipeline with its back channel.
+    spare = ["! tee name=v v. ", "! tee name=s s. "] if arguments.talk else ["", ""]
+    sinks = "v. ! {0} s. ! {0} ".format("fakesink sync=false async=false") if arguments.talk else ""
     factory.set_launch(
         f"( filesrc location={arguments.clip} ! matroskademux name=d "
-        f"d. ! queue ! h264parse ! rtph264pay name=pay0 pt=96 mtu={arguments.mtu} "
+        f"d. ! queue ! h264parse {spare[0]}! rtph264pay name=pay0 pt=96 mtu={arguments.mtu} "
         f"config-interval={-1 if arguments.in_band else 0} "
-        f"d. ! queue ! {SOUNDS[arguments.sound]} name=pay1 {number} mtu={arguments.mtu} )"
+        f"d. ! queue ! {chain} {spare[1]}! {payloader} name=pay1 {number} mtu={arguments.mtu} {sinks})"
     )
     permissions = GstRtspServer.RTSPPermissions()
     for right in ("media.factory.access", "media.factory.construct"):
