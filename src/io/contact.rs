@@ -138,11 +138,11 @@ impl Kind {
                 self.is_down()?
             }
             Kind::Line(line) => {
-                if line.get().has_events {
-                    let (down, stamp) = line.when_readable(Line::take_event).await?;
-                    return Ok((down, stamp.map(moment)));
+                if !line.get().has_events {
+                    sleep_until(now() + LOOK).await;
+                } else if let Some((down, stamp)) = line.when_readable(Line::take_event).await? {
+                    return Ok((down, Some(moment(stamp))));
                 }
-                sleep_until(now() + LOOK).await;
                 self.is_down()?
             }
         };

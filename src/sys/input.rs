@@ -191,29 +191,31 @@ impl Line {
         request(self.file.as_fd(), GET_HANDLE_VALUES, &mut values).map(|()| values[0] == 1)
     }
 
-    /// Takes one change of the line: whether it has become active, and when, in the time that does not jump. Kernels
-    /// before 5.7 have another time, so that the interface of 4.8 says none.
+    /// Takes one change of the line: whether it has become active, and when, in the time that does not jump. `None` by
+    /// the interface of 4.8: its time is another one before 5.7, and of changes that do not fit into its queue it drops
+    /// the newest, so that the last one told need not be the last that was.
     ///
     /// # Errors
     /// `WouldBlock` when there is none; when the chip is gone.
-    pub fn take_event(&self) -> Result<(bool, Option<Duration>)> {
+    pub fn take_event(&self) -> Result<Option<(bool, Duration)>> {
         let mut event = [0; EVENT_BYTES];
         // 12 bytes on i386.
         let read = std::io::Read::read(&mut &self.file, &mut event[..if self.v2 { EVENT_BYTES } else { 16 }])?;
-        change(&event[..read], self.v2).ok_or_else(|| ErrorKind::InvalidData.into())
+        if !self.v2 {
+            return Ok(None);
+        }
+        change(&event[..read]).map(Some).ok_or_else(|| ErrorKind::InvalidData.into())
     }
 }
 
 /// Of `struct gpio_v2_line_event`.
 const EVENT_BYTES: usize = 48;
 
-/// Both structures of an event begin with nanoseconds and, in words of their own, what it was: 1 is up, 2 is down, of
-/// an active-low line the other way round.
-fn change(event: &[u8], v2: bool) -> Option<(bool, Option<Duration>)> {
-    let (nanoseconds, rest) = event.split_first_chunk::<8>()?;
+/// It begins with nanoseconds and with what it was: 1 is up, 2 is down, of an active-low line the other way round.
+fn change(event: &[u8]) -> Option<(bool, Duration)> {
+    let (nanoseconds, rest) = event.split_first_chunk()?;
     let id = u32::from_ne_bytes(*rest.first_chunk()?);
-    let at = v2.then(|| Duration::from_nanos(u64::from_ne_bytes(*nanoseconds)));
-    matches!(id, 1 | 2).then_some((id == 1, at))
+    matches!(id, 1 | 2).then_some((id == 1, Duration::from_nanos(u64::from_ne_bytes(*nanoseconds))))
 }
 
 impl AsFd for Line {
@@ -250,11 +252,10 @@ mod tests {
     #[test]
     fn changes_of_lines() {
         let event = |id: u32| [&5_000_000_007u64.to_ne_bytes()[..], &id.to_ne_bytes(), &[0; 36]].concat();
-        assert_eq!(change(&event(1), true), Some((true, Some(Duration::new(5, 7)))));
-        assert_eq!(change(&event(2), true), Some((false, Some(Duration::new(5, 7)))));
-        assert_eq!(change(&event(2)[..16], false), Some((false, None)));
+        assert_eq!(change(&event(1)), Some((true, Duration::new(5, 7))));
+        assert_eq!(change(&event(2)), Some((false, Duration::new(5, 7))));
         for (event, len) in [(event(0), 48), (event(3), 48), (event(1), 11), (event(1), 0)] {
-            assert_eq!(change(&event[..len], true), None);
+            assert_eq!(change(&event[..len]), None);
         }
     }
 
