@@ -154,6 +154,11 @@ impl Feed {
         }
     }
 
+    /// There is other sound than before: what was wrong with that is over.
+    fn forget_sound(&self) {
+        self.shared.source.borrow_mut().warnings.retain(|warning| !warning.starts_with("audio: "));
+    }
+
     /// How loud to be about the next change of parameters.
     fn loudness(&mut self) -> log::Level {
         self.told_parameters = self.told_parameters.saturating_add(1);
@@ -204,6 +209,7 @@ impl Feed {
             log::log!(target: "media", self.loudness(), "audio: {name}, {rate_hz} Hz, for live view");
             // The source may have had another kind before.
             self.shared.prebuffer.borrow_mut().set_audio(None);
+            self.forget_sound();
             self.warn(format!("audio: {name} cannot be recorded, that takes AAC-LC; silence instead"));
         }
     }
@@ -278,6 +284,7 @@ impl Sink for Feed {
             let parameters = AudioParameters { rate_hz, channels };
             self.shared.prebuffer.borrow_mut().set_audio(Some(parameters));
             self.shared.source.borrow_mut().live_sound = None;
+            self.forget_sound();
             let s = if channels == 1 { "" } else { "s" };
             log::log!(target: "media", self.loudness(), "audio: AAC-LC, {rate_hz} Hz, {channels} channel{s}");
             if parameters.is_recordable() {
